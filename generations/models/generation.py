@@ -1,0 +1,232 @@
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from generations.models.element import Element
+from projects.models import Project, SourceImage
+
+
+class Status(models.TextChoices):
+    DRAFT = "draft", "Draft"
+    AWAITING_APPROVAL = "awaiting_approval", "Awaiting approval"
+    QUEUED = "queued", "Queued"
+    SUBMITTING = "submitting", "Submitting"
+    PROCESSING = "processing", "Processing"
+    UNCONFIRMED = "unconfirmed", "Unconfirmed"
+    STORING = "storing", "Storing"
+    COMPLETED = "completed", "Completed"
+    FAILED = "failed", "Failed"
+    CANCELLED = "cancelled", "Cancelled"
+
+
+CANCELLABLE = frozenset({Status.DRAFT, Status.AWAITING_APPROVAL, Status.QUEUED})
+RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED, Status.COMPLETED})
+
+MOVES = frozenset(
+    {
+        (Status.DRAFT, Status.AWAITING_APPROVAL),
+        (Status.DRAFT, Status.QUEUED),
+        (Status.AWAITING_APPROVAL, Status.DRAFT),
+        (Status.AWAITING_APPROVAL, Status.QUEUED),
+        *((status, Status.CANCELLED) for status in CANCELLABLE),
+        (Status.QUEUED, Status.SUBMITTING),
+        (Status.QUEUED, Status.FAILED),
+        (Status.SUBMITTING, Status.QUEUED),
+        (Status.SUBMITTING, Status.PROCESSING),
+        (Status.SUBMITTING, Status.UNCONFIRMED),
+        (Status.SUBMITTING, Status.FAILED),
+        (Status.UNCONFIRMED, Status.PROCESSING),
+        (Status.UNCONFIRMED, Status.FAILED),
+        (Status.PROCESSING, Status.STORING),
+        (Status.PROCESSING, Status.FAILED),
+        (Status.STORING, Status.COMPLETED),
+        (Status.STORING, Status.FAILED),
+        (Status.FAILED, Status.STORING),
+    }
+)
+
+
+class GenerationQuerySet(models.QuerySet["Generation"]):
+    def move(
+        self,
+        pk: uuid.UUID,
+        old: Status,
+        new: Status,
+        *,
+        token: uuid.UUID | None = None,
+        reason: str = "",
+        by: User | None = None,
+        **changes: Any,
+    ) -> bool:
+        """Moves one generation from `old` to `new`, ends its lease and writes the event.
+
+        False if it was not in `old`, or is not leased with `token`: somebody else moved it, stop quietly.
+        """
+        if (old, new) not in MOVES:
+            raise ValueError(f"A generation never moves from {old} to {new}.")
+        rows = self.filter(pk=pk, status=old)
+        if token is not None:
+            rows = rows.filter(lease_token=token)
+        changes = {"attempts": 0, "lease_token": None, "lease_until": None} | changes
+        with transaction.atomic():
+            moved = rows.update(status=new, **changes) == 1
+            if moved:
+                GenerationEvent.objects.create(
+                    generation_id=pk, old_status=old, new_status=new, reason=reason[:500], by=by
+                )
+        return moved
+
+    def lease(self, pk: uuid.UUID, seconds: float, **conditions: Any) -> uuid.UUID | None:
+        """Claims a row that fits `conditions` and that nobody works on; the token of the lease, or None."""
+        now = timezone.now()
+        token = uuid.uuid4()
+        claimed = self.filter(Q(lease_until=None) | Q(lease_until__lt=now), pk=pk, **conditions).update(
+            lease_token=token, lease_until=now + timedelta(seconds=seconds)
+        )
+        return token if claimed == 1 else None
+
+    def renew(self, pk: uuid.UUID, token: uuid.UUID, seconds: float) -> bool:
+        """Keeps a lease that is still ours; False: somebody else has the row, stop."""
+        until = timezone.now() + timedelta(seconds=seconds)
+        return self.filter(pk=pk, lease_token=token).update(lease_until=until) == 1
+
+    def save_leased(self, pk: uuid.UUID, token: uuid.UUID, *, release: bool = False, **changes: Any) -> bool:
+        """Changes a row that is leased with `token`; False if it is not any more."""
+        if release:
+            changes |= {"lease_token": None, "lease_until": None}
+        return self.filter(pk=pk, lease_token=token).update(**changes) == 1
+
+
+class Generation(models.Model):
+    """One video to be made: its inputs, its state, and at most one paid request at the provider, ever."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="generations")
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False
+    )
+    retry_of = models.ForeignKey(
+        "self", on_delete=models.PROTECT, null=True, blank=True, related_name="retries", editable=False
+    )
+
+    # What is asked for, under the provider's names.
+    endpoint = models.CharField(max_length=120)
+    prompt = models.TextField(blank=True)
+    image = models.ForeignKey(SourceImage, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    end_image = models.ForeignKey(SourceImage, on_delete=models.PROTECT, null=True, blank=True, related_name="+")
+    duration = models.PositiveSmallIntegerField(default=5, help_text="seconds")
+    sound = models.BooleanField(default=False)
+    shot_type = models.CharField(max_length=20, blank=True)
+    multi_prompt = models.JSONField(default=list, blank=True)
+    elements = models.ManyToManyField(Element, through="GenerationElement", related_name="generations", blank=True)
+    inputs_digest = models.CharField(
+        max_length=64, editable=False, db_index=True, help_text="equal inputs, equal digest"
+    )
+
+    # Where it stands.
+    status = models.CharField(max_length=20, choices=Status, default=Status.DRAFT, editable=False)
+    next_action_at = models.DateTimeField(null=True, editable=False, help_text="when the dispatcher looks at it again")
+    settle_at = models.DateTimeField(
+        null=True, editable=False, help_text="when its money is compared with the provider's bill"
+    )
+    lease_token = models.UUIDField(null=True, editable=False)
+    lease_until = models.DateTimeField(null=True, editable=False)
+    attempts = models.PositiveSmallIntegerField(
+        default=0, editable=False, help_text="tries of the present step that did not end it"
+    )
+    error_code = models.CharField(max_length=60, blank=True, editable=False)
+    error_message = models.TextField(blank=True, editable=False, help_text="the provider's words")
+
+    # The paid request. `quote` and `charged` are micro-dollars.
+    quote = models.BigIntegerField(null=True, editable=False, help_text="micro-dollars; frozen when it is queued")
+    charged = models.BigIntegerField(null=True, editable=False, help_text="micro-dollars")
+    uploads = models.JSONField(
+        default=dict, editable=False, help_text="the provider's URLs of what was uploaded for this request alone"
+    )
+    uploaded_at = models.DateTimeField(null=True, editable=False)
+    request_body = models.JSONField(null=True, editable=False, help_text="exactly what was sent")
+    prediction_id = models.CharField(max_length=64, null=True, unique=True, editable=False)
+    outputs = models.JSONField(default=list, editable=False, help_text="the provider's URLs; they die after 7 days")
+
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    queued_at = models.DateTimeField(null=True, editable=False)
+    submitted_at = models.DateTimeField(null=True, editable=False)
+    completed_at = models.DateTimeField(null=True, editable=False)
+    result_ignored_at = models.DateTimeField(
+        null=True, editable=False, help_text="nobody wants the video any more; it is stored all the same"
+    )
+
+    objects = GenerationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "id"]
+        indexes = [
+            models.Index(fields=["status", "next_action_at"], name="generation_due"),
+            models.Index(fields=["settle_at"], condition=Q(settle_at__isnull=False), name="generation_to_settle"),
+            models.Index(fields=["project", "-created_at"], name="generation_by_project"),
+            models.Index(fields=["submitted_at"], name="generation_submitted"),
+        ]
+
+    def __str__(self) -> str:
+        words = self.prompt or (self.multi_prompt[0]["prompt"] if self.multi_prompt else "")
+        return f"{words[:60]}…" if len(words) > 60 else words or str(self.pk)
+
+
+class GenerationElement(models.Model):
+    """An element that a generation uses, in order."""
+
+    generation = models.ForeignKey(Generation, on_delete=models.CASCADE, related_name="element_links")
+    element = models.ForeignKey(Element, on_delete=models.PROTECT, related_name="+")
+    position = models.PositiveSmallIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["generation", "element"], name="generation_element_once")]
+
+    def __str__(self) -> str:
+        return str(self.element)
+
+
+class GenerationEvent(models.Model):
+    """A move of a generation: its history for people. `by` is empty when the studio itself moved it."""
+
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="events")
+    at = models.DateTimeField(default=timezone.now)
+    old_status = models.CharField(max_length=20, choices=Status, blank=True)
+    new_status = models.CharField(max_length=20, choices=Status)
+    reason = models.CharField(max_length=500, blank=True)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_new_status_display()} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Exchange(models.Model):
+    """Evidence: what was said between us and the provider where it matters, redacted (no key, no signed URL)."""
+
+    class Kind(models.TextChoices):
+        SUBMIT = "submit", "Submit"
+        RESULT = "result", "Result"
+        BILL = "bill", "Bill"
+
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="exchanges")
+    kind = models.CharField(max_length=10, choices=Kind)
+    at = models.DateTimeField(default=timezone.now)
+    prediction_id = models.CharField(max_length=64, blank=True)
+    summary = models.CharField(max_length=300)
+    detail = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ["at", "id"]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}: {self.summary}"

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class KlingStudioConfig(AppConfig):
+    name = "kling_studio"
+    verbose_name = "Studio"

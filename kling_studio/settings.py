@@ -1,0 +1,278 @@
+"""Every setting of the studio, from the environment; `.env.example` lists the variables with defaults and units."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+from environs.exceptions import EnvError
+
+from kling_studio import environment
+from kling_studio.environment import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+env.read_env(BASE_DIR / ".env", recurse=False)
+
+STUDIO_HOME = (BASE_DIR / env.path("STUDIO_HOME", default=Path("var"))).resolve()
+INSECURE_SECRET_KEY = "insecure-key-for-development-only"  # noqa: S105 - checked: an error with DEBUG off
+STUDIO_SECRET_KEY_FILE = STUDIO_HOME / "secret_key"
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="") or (
+    STUDIO_SECRET_KEY_FILE.read_text().strip() if STUDIO_SECRET_KEY_FILE.is_file() else INSECURE_SECRET_KEY
+)
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+
+INSTALLED_APPS = [
+    "django_dramatiq",
+    "kling_studio",
+    "projects",
+    "generations",
+    "unfold",
+    "unfold.contrib.filters",
+    "unfold.contrib.simple_history",
+    "simple_history",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "django_filters",
+    "drf_standardized_errors",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "django_structlog",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "simple_history.middleware.HistoryRequestMiddleware",
+    "django_structlog.middlewares.RequestMiddleware",
+]
+
+ROOT_URLCONF = "kling_studio.urls"
+WSGI_APPLICATION = "kling_studio.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+# --- What is kept -----------------------------------------------------------------------------------------------------
+
+DATABASES = {"default": env.dj_db_url("DATABASE_URL", default=f"sqlite:///{STUDIO_HOME / 'studio.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # FULL, not NORMAL: with NORMAL a power cut can roll back a commit, and a `submitting` that is `queued` again is paid twice.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+    }
+elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+else:
+    raise EnvError(
+        'Environment variable "DATABASE_URL" invalid: use sqlite:///file or postgres://user:password@host:5432/name.'
+    )
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+STORAGES = {
+    "default": environment.storage(env.str("STORAGE_URL", default=f"file://{STUDIO_HOME / 'media'}")),
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+MEDIA_URL = "/media/"
+MEDIA_URL_SECONDS = env.int("MEDIA_URL_SECONDS", default=3600, validate=lambda seconds: seconds >= 60)
+STATIC_URL = "/static/"
+STATIC_ROOT = STUDIO_HOME / "static"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MEGABYTES", default=50) * 1_000_000
+DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+
+# --- Work -------------------------------------------------------------------------------------------------------------
+
+DRAMATIQ_BROKER_URL = env.str("DRAMATIQ_BROKER_URL", default="stub://")
+DRAMATIQ_BROKER = {
+    **environment.broker(DRAMATIQ_BROKER_URL),
+    "MIDDLEWARE": [
+        "dramatiq.middleware.AgeLimit",
+        "dramatiq.middleware.TimeLimit",
+        "dramatiq.middleware.ShutdownNotifications",
+        "dramatiq.middleware.Callbacks",
+        "dramatiq.middleware.Retries",
+        "django_dramatiq.middleware.DbConnectionsMiddleware",
+    ],
+}
+DRAMATIQ_AUTODISCOVER_MODULES = ["tasks"]
+WORKER_THREADS = env.int("WORKER_THREADS", default=8, validate=lambda threads: threads >= 1)
+
+# --- The provider -----------------------------------------------------------------------------------------------------
+
+SANDBOX_PORT = env.int("SANDBOX_PORT", default=8055)
+SANDBOX_SPEED = env.float("SANDBOX_SPEED", default=10.0, validate=lambda speed: speed > 0)
+SANDBOX_RESOLUTION = env.str("SANDBOX_RESOLUTION", default="2160p")
+WAVESPEED_API_KEY = env.str("WAVESPEED_API_KEY", default="")
+# Without a key the sandbox is the provider, and every page says so.
+WAVESPEED_SANDBOX = not WAVESPEED_API_KEY
+WAVESPEED_BASE_URL = env.str(
+    "WAVESPEED_BASE_URL",
+    default=f"http://127.0.0.1:{SANDBOX_PORT}" if WAVESPEED_SANDBOX else "https://api.wavespeed.ai",
+).rstrip("/")
+# The embedded mode starts the sandbox itself, unless another one is named.
+SANDBOX_EMBEDDED = WAVESPEED_SANDBOX and not env.str("WAVESPEED_BASE_URL", default="")
+WAVESPEED_WEBHOOK_BASE_URL = env.str("WAVESPEED_WEBHOOK_BASE_URL", default="").rstrip("/")
+WAVESPEED_WEBHOOK_SECRET = env.str("WAVESPEED_WEBHOOK_SECRET", default="")
+WAVESPEED_VIDEOS_PER_MINUTE = env.int("WAVESPEED_VIDEOS_PER_MINUTE", default=2, validate=lambda videos: videos >= 1)
+WAVESPEED_VIDEOS_AT_ONCE = env.int("WAVESPEED_VIDEOS_AT_ONCE", default=2, validate=lambda videos: videos >= 1)
+WAVESPEED_CONNECT_TIMEOUT = env.float("WAVESPEED_CONNECT_TIMEOUT", default=10.0)
+WAVESPEED_READ_TIMEOUT = env.float("WAVESPEED_READ_TIMEOUT", default=30.0)
+WAVESPEED_DEADLINE = env.float("WAVESPEED_DEADLINE", default=120.0)
+WAVESPEED_REFUND_HOURS = env.float("WAVESPEED_REFUND_HOURS", default=4.0)
+WAVESPEED_POLL_SECONDS = env.float("WAVESPEED_POLL_SECONDS", default=5.0, validate=lambda seconds: seconds > 0)
+
+# --- People -----------------------------------------------------------------------------------------------------------
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
+INVITATION_DAYS = env.int("INVITATION_DAYS", default=7, validate=lambda days: days >= 1)
+TOKEN_DAYS = env.int("TOKEN_DAYS", default=90, validate=lambda days: days >= 1)
+
+_email = env.dj_email_url("EMAIL_URL", default="console://")
+EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = _email["EMAIL_BACKEND"], _email["EMAIL_HOST"], _email["EMAIL_PORT"]
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
+EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_FILE_PATH = (
+    _email["EMAIL_USE_TLS"],
+    _email["EMAIL_USE_SSL"],
+    _email["EMAIL_FILE_PATH"],
+)
+EMAIL_TIMEOUT = 20
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="kling_studio <studio@localhost>")
+
+LANGUAGE_CODE = "en"
+USE_I18N = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+USE_THOUSAND_SEPARATOR = False
+
+# --- Headers ----------------------------------------------------------------------------------------------------------
+
+HTTPS = PUBLIC_URL.startswith("https://")
+SECURE_PROXY_SSL_HEADER = (
+    ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_FORWARDED_PROTO", default=False) else None
+)
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+
+# --- API --------------------------------------------------------------------------------------------------------------
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_FILTER_BACKENDS": [
+        "django_filters.rest_framework.DjangoFilterBackend",
+        "rest_framework.filters.OrderingFilter",
+    ],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "COERCE_DECIMAL_TO_STRING": True,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(days=TOKEN_DAYS), "TOKEN_LIMIT_PER_USER": None}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "kling_studio",
+    "DESCRIPTION": "Source images become Kling O3 4K videos; every cent stands on a project's books.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "COMPONENT_SPLIT_REQUEST": True,
+}
+
+# --- Logs -------------------------------------------------------------------------------------------------------------
+
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
+LOG_FORMAT = env.str("LOG_FORMAT", default="console")
+_log_processors: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+    structlog.processors.format_exc_info,
+]
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "json": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processor": structlog.processors.JSONRenderer(),
+            "foreign_pre_chain": _log_processors,
+        },
+        "console": {
+            "()": structlog.stdlib.ProcessorFormatter,
+            "processor": structlog.dev.ConsoleRenderer(colors=False),
+            "foreign_pre_chain": _log_processors,
+        },
+    },
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
+    "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
+    "loggers": {
+        # boto3 and urllib3 write signed URLs and headers at DEBUG.
+        "boto3": {"level": "WARNING"},
+        "botocore": {"level": "WARNING"},
+        "s3transfer": {"level": "WARNING"},
+        "urllib3": {"level": "WARNING"},
+        "PIL": {"level": "WARNING"},
+        "apscheduler": {"level": "WARNING"},
+    },
+}
+structlog.configure(
+    processors=[
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.filter_by_level,
+        *_log_processors[1:],
+        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+    ],
+    logger_factory=structlog.stdlib.LoggerFactory(),
+    cache_logger_on_first_use=True,
+)

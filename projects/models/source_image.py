@@ -1,0 +1,44 @@
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.utils import timezone
+
+from projects.models.project import Project
+
+
+def stored_name(instance: "SourceImage", filename: str) -> str:
+    """Where a picture's files lie; `filename` is one that we made (`original.heic`), never the uploader's."""
+    return f"projects/{instance.project_id}/source-images/{instance.pk}/{filename}"
+
+
+class SourceImage(models.Model):
+    """A picture as the provider takes it (JPEG or PNG, sRGB, upright, no metadata), with the original beside it."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="source_images")
+    title = models.CharField(max_length=200, blank=True)
+    tags = models.JSONField(default=list, blank=True)
+    file = models.FileField(upload_to=stored_name, max_length=300, editable=False)
+    original = models.FileField(upload_to=stored_name, max_length=300, editable=False)
+    thumbnail = models.FileField(upload_to=stored_name, max_length=300, editable=False)
+    content_type = models.CharField(max_length=40, editable=False)
+    width = models.PositiveIntegerField(editable=False, help_text="pixels")
+    height = models.PositiveIntegerField(editable=False, help_text="pixels")
+    bytes = models.PositiveBigIntegerField(editable=False, help_text="size of the normalised file")
+    sha256 = models.CharField(max_length=64, editable=False, help_text="of the original, as it was uploaded")
+    notes = models.JSONField(default=list, editable=False, help_text="what was changed to make the provider take it")
+    original_name = models.CharField(max_length=255, blank=True, editable=False)
+    source_url = models.URLField(
+        max_length=2000, blank=True, editable=False, help_text="where it was imported from; query removed"
+    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        ordering = ["-created_at", "id"]
+        constraints = [models.UniqueConstraint(fields=["project", "sha256"], name="source_image_once_per_project")]
+
+    def __str__(self) -> str:
+        return self.title or self.original_name or str(self.pk)
