@@ -1,0 +1,67 @@
+"""`GET /predictions/{id}/result`, and what can be wrong with its answer."""
+
+from wavespeed_sandbox import urls
+from wavespeed_sandbox.account import Account
+from wavespeed_sandbox.faults import Fault
+from wavespeed_sandbox.models import JsonObject
+from wavespeed_sandbox.predictions import LIFETIME, Prediction
+from wavespeed_sandbox.wire import Response, json_response
+
+
+def prediction_json(account: Account, prediction: Prediction) -> JsonObject:
+    """The prediction as the provider shows it now."""
+    output = prediction.element or urls.output_url(account, prediction)
+    return prediction.as_json(account.clock.now(), api_url=account.api_url, output=output)
+
+
+def result(account: Account, prediction_id: str) -> Response:
+    prediction = account.predictions.find(prediction_id)
+    if prediction is None or account.clock.now() > prediction.submitted_at + LIFETIME:
+        return json_response({"code": 404, "message": "prediction not found"}, 404)
+    if not prediction.made:
+        account.workshop.ordered(prediction.id)
+    data = prediction_json(account, prediction)
+    subject = {
+        "model": prediction.model.model_id,
+        "prediction": prediction.id,
+        "prompt": str(prediction.inputs.get("prompt", "")),
+    }
+    fault = account.faults.take("result", subject)
+    if fault:
+        return _faulty(fault, data)
+    return json_response({"code": 200, "message": "success", "data": data})
+
+
+def _faulty(fault: Fault, data: JsonObject) -> Response:
+    match fault.kind:
+        case "result_404":
+            return json_response({"code": 404, "message": "prediction not found"}, 404)
+        case "result_429":
+            return json_response({"code": 429, "message": "Too Many Requests"}, 429)
+        case "result_500":
+            return json_response({"code": 500, "message": "Internal Server Error"}, 500)
+        case "result_drop":
+            return Response(silent=True)
+        case "result_garbage":
+            return Response(200, b"<html><body>bad gateway", "text/html")
+        case "result_error_code":
+            return json_response({"code": int(fault["code"]), "message": fault["message"], "data": None})
+    envelope = {"code": 200, "message": "success", "data": _disfigured(fault, data)}
+    return json_response(envelope, delay=float(fault["seconds"]) if fault.kind == "result_timeout" else 0.0)
+
+
+def _disfigured(fault: Fault, data: JsonObject) -> JsonObject:
+    match fault.kind:
+        case "result_unknown_status":
+            return data | {"status": fault["status"], "outputs": []}
+        case "result_null_outputs":
+            return data | {"outputs": None}
+        case "result_null_nsfw":
+            return data | {"has_nsfw_contents": None}
+        case "result_no_timings":
+            return {key: value for key, value in data.items() if key != "timings"}
+        case "result_extra_fields":
+            return data | {"executionTime": 1234, "logs": ["step 1"], "meta": {"seed": 7}}
+        case "result_object_outputs":
+            return data | {"outputs": [{"url": url, "type": "video"} for url in data["outputs"]]}
+    return data
