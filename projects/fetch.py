@@ -1,0 +1,339 @@
+"""Downloads from addresses that outsiders gave: guarded against SSRF, in size and in time, and streamed.
+
+FetchError
+├── FetchRefused  this address is never fetched; nothing was asked of it
+└── FetchFailed   it was tried; `code` says what happened, `status` is the HTTP status if one came
+
+Messages name the host and nothing else of an address: the rest may be a signature that opens a file.
+"""
+
+import ipaddress
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urljoin, urlsplit
+
+import requests
+import urllib3
+from requests_hardened.ip_filter import InvalidIPAddress, filter_host
+from requests_hardened.ip_filter_adapter import IPFilterAdapter
+
+MAX_REDIRECTS = 5
+CHUNK_BYTES = 256 * 1024
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 30.0
+EXPIRED = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+IPV6_INTERNET = ipaddress.ip_network("2000::/3")
+UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\]")  # parsers disagree about these: two hosts in one address
+QUERY = re.compile(r"\?[^\s'\"]*")
+CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
+
+
+class FetchError(Exception):
+    """An outside file that we don't have; `code` is for programs, `message` for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class FetchRefused(FetchError):
+    """The address is one that is never fetched: bad_url, scheme, credentials or private_address."""
+
+
+class FetchFailed(FetchError):
+    """The fetch was tried.
+
+    connection, timeout, redirects, http_status, too_large, truncated, encoded, bad_range, or `expired`: 403, 404 or
+    410, since a signed address may end in any of them.
+    """
+
+    def __init__(self, code: str, message: str, *, status: int | None = None) -> None:
+        super().__init__(code, message)
+        self.status = status
+
+
+def check_url(url: str, *, allow_loopback: bool = False) -> None:
+    """Raise FetchRefused unless the address may be fetched, or FetchFailed if its name can't be resolved now.
+
+    Early feedback only: `stream` checks again, on the very address that it connects to.
+    """
+    address = urlsplit(str(_request(url).url))
+    host = str(address.hostname)
+    try:
+        _refuse_unless_public(filter_host(host, address.port, allow_loopback=allow_loopback), allow_loopback)
+    except (InvalidIPAddress, requests.ConnectionError) as error:
+        raise _explained(error, host) from None
+
+
+@contextmanager
+def stream(
+    url: str,
+    *,
+    max_bytes: int,
+    deadline: float,
+    allow_loopback: bool = False,
+    start: int = 0,
+    if_range: str | None = None,
+    ca_bundle: str | None = None,
+) -> Iterator["Download"]:
+    """Open one file for reading in chunks: `max_bytes` at most, and until `deadline` seconds from now.
+
+    `start` asks for the rest of a file of which so many bytes are here, provided that its ETag (or date) still is
+    `if_range`; the server may send all of it instead, so look at the download's own `start`. `ca_bundle` is a file of
+    certificates to trust in place of certifi's; proxies and other settings in the environment are not used.
+    """
+    headers = {"User-Agent": "kling-studio", "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if if_range:
+            headers["If-Range"] = if_range
+    with ExitStack() as stack:
+        watchdog = stack.enter_context(Watchdog(deadline))
+        for _ in range(MAX_REDIRECTS + 1):
+            request = _request(url, headers)
+            adapter = stack.enter_context(closing(GuardedAdapter(request, allow_loopback, watchdog)))
+            response = stack.enter_context(closing(_send(adapter, request, watchdog, ca_bundle)))
+            if not response.is_redirect:
+                break
+            url = _redirected(response)
+        else:
+            raise FetchFailed("redirects", f"{_host(response)} redirected more than {MAX_REDIRECTS} times.")
+        yield Download(response, asked_start=start, max_bytes=max_bytes, watchdog=watchdog)
+
+
+class Download:
+    """One open answer; iterate it, once, for its bytes.
+
+    `start` is the offset in the file of the first byte that comes; `content_length` how many come, None if unsaid.
+    """
+
+    def __init__(self, response: requests.Response, *, asked_start: int, max_bytes: int, watchdog: "Watchdog") -> None:
+        self.status = response.status_code
+        self.headers: Mapping[str, str] = response.headers
+        self.content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        self.final_url = str(response.url)
+        self._host = _host(response)
+        self._raw: urllib3.BaseHTTPResponse = response.raw
+        self._max_bytes = max_bytes
+        self._watchdog = watchdog
+        self._check_status()
+        self._check_encoding()
+        self.content_length: int | None = self._raw.length_remaining
+        self.start = self._checked_start(asked_start) if self.status == HTTPStatus.PARTIAL_CONTENT else 0
+        self._check_size(self.start + (self.content_length or 0))
+
+    def __iter__(self) -> Iterator[bytes]:
+        received = 0
+        try:
+            for chunk in self._raw.stream(CHUNK_BYTES, decode_content=False):
+                received += len(chunk)
+                self._check_size(self.start + received)
+                yield chunk
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._broken(error, received) from None
+        if self._watchdog.expired or (self.content_length is not None and received != self.content_length):
+            raise self._broken(None, received)
+
+    def _check_status(self) -> None:
+        if self.status in EXPIRED:
+            message = f"{self._host} no longer gives this file, or never did (HTTP {self.status})."
+            raise FetchFailed("expired", message, status=self.status)
+        if self.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            message = f"{self._host} answered HTTP {self.status} instead of the file."
+            raise FetchFailed("http_status", message, status=self.status)
+
+    def _check_encoding(self) -> None:
+        encoding = self.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            message = f"{self._host} sent the file compressed ({encoding[:20]}), though it was asked for it as it is."
+            raise FetchFailed("encoded", message, status=self.status)
+
+    def _checked_start(self, asked_start: int) -> int:
+        """Take only the rest of the file, from the asked byte to its last: a hole would go unseen until playback."""
+        match = CONTENT_RANGE.fullmatch(self.headers.get("content-range", "").strip())
+        first, last, total = (int(number) for number in match.groups()) if match else (-1, -1, -1)
+        rest = total - asked_start
+        if not asked_start or first != asked_start or last != total - 1 or self.content_length not in (None, rest):
+            message = f"{self._host} sent another part of the file than the one that was asked for."
+            raise FetchFailed("bad_range", message, status=self.status)
+        self.content_length = rest
+        return asked_start
+
+    def _check_size(self, size: int) -> None:
+        if size > self._max_bytes:
+            message = f"The file at {self._host} is over the limit of {self._max_bytes:,} bytes."
+            raise FetchFailed("too_large", message, status=self.status)
+
+    def _broken(self, error: Exception | None, received: int) -> FetchFailed:
+        if self._watchdog.expired:
+            return self._watchdog.failure(self._host)
+        if isinstance(error, (urllib3.exceptions.ReadTimeoutError, TimeoutError)):
+            return FetchFailed(
+                "timeout", f"{self._host} sent nothing for {SILENCE_SECONDS:g} seconds.", status=self.status
+            )
+        expected = "" if self.content_length is None else f" of {self.content_length:,}"
+        message = f"The connection to {self._host} ended early, after about {received:,}{expected} bytes."
+        return FetchFailed("truncated", message, status=self.status)
+
+
+class Watchdog:
+    """Cuts the connections that it watches when `seconds` have passed.
+
+    A socket's own time-out starts again with every byte, in the TLS handshake and the headers as in the body: a server
+    that drips could hold a worker for days.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.expired = False
+        self._ends = time.monotonic() + seconds
+        self._lines: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self._timer = threading.Timer(seconds, self._cut)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        with self._lock:
+            for line in self._lines:
+                line.close()
+
+    @property
+    def left(self) -> float:
+        return max(0.001, self._ends - time.monotonic())
+
+    def watch(self, line: socket.socket) -> None:
+        """Watch a duplicate of the socket: TLS takes the original's descriptor over, and its number may be reused."""
+        with self._lock:
+            self._lines.append(line.dup())
+            if self.expired:
+                self._lines[-1].shutdown(socket.SHUT_RDWR)
+
+    def failure(self, host: str) -> FetchFailed:
+        return FetchFailed("timeout", f"{host} did not send the whole file within {self.seconds:g} seconds.")
+
+    def _cut(self) -> None:
+        with self._lock:
+            self.expired = True
+            for line in self._lines:
+                with suppress(OSError):
+                    line.shutdown(socket.SHUT_RDWR)
+
+
+class GuardedAdapter(IPFilterAdapter):
+    """Connects to public addresses only, to the very one that was checked, and lets the watchdog cut the connection."""
+
+    def __init__(self, request: requests.PreparedRequest, allow_loopback: bool, watchdog: Watchdog) -> None:
+        super().__init__(is_https_proto=str(request.url).startswith("https:"), allow_loopback=allow_loopback)
+        self._watchdog = watchdog
+
+    def build_connection_pool_key_attributes(self, *args: Any, **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        host_params, pool_kwargs = super().build_connection_pool_key_attributes(*args, **kwargs)
+        _refuse_unless_public(host_params["host"], self._allow_loopback)
+        return host_params, pool_kwargs
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> urllib3.HTTPConnectionPool:
+        pool: urllib3.HTTPConnectionPool = super().get_connection_with_tls_context(*args, **kwargs)
+        pool.ConnectionCls = _watched(pool.ConnectionCls, self._watchdog)
+        return pool
+
+
+def _watched(connection_class: Any, watchdog: Watchdog) -> Any:
+    class WatchedConnection(connection_class):
+        def _new_conn(self) -> socket.socket:
+            line: socket.socket = super()._new_conn()
+            watchdog.watch(line)
+            return line
+
+    return WatchedConnection
+
+
+def _request(url: str, headers: Mapping[str, str] | None = None) -> requests.PreparedRequest:
+    """The request as it will be sent, its address checked in the form that will be used."""
+    if UNSAFE_CHARACTERS.search(url):
+        raise FetchRefused("bad_url", "The address holds a backslash or a control character.")
+    if not url.lower().startswith(("https://", "http://")):
+        raise FetchRefused("scheme", "Only addresses that start with https:// or http:// are fetched.")
+    try:
+        request = requests.Request("GET", url, headers=headers).prepare()
+        address = urlsplit(str(request.url))
+        str(address.hostname).encode("idna")  # what the resolver will do, and may choke on
+    except (requests.RequestException, ValueError):
+        raise FetchRefused("bad_url", "This is not a complete web address.") from None
+    if "@" in address.netloc:
+        raise FetchRefused("credentials", "The address holds a user name or password: give one without.")
+    return request
+
+
+def _send(
+    adapter: GuardedAdapter, request: requests.PreparedRequest, watchdog: Watchdog, ca_bundle: str | None
+) -> requests.Response:
+    """Send through the adapter alone: a Session would read the environment, and the whole body of each redirect."""
+    timeout = (min(CONNECT_SECONDS, watchdog.left), SILENCE_SECONDS)
+    try:
+        response: requests.Response = adapter.send(request, stream=True, timeout=timeout, verify=ca_bundle or True)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        host = str(urlsplit(str(request.url)).hostname)
+        if watchdog.expired:
+            raise watchdog.failure(host) from None
+        raise _explained(error, host) from None
+    return response
+
+
+def _redirected(response: requests.Response) -> str:
+    try:
+        return urljoin(str(response.url), response.headers["location"].encode("latin-1").decode("utf-8", "replace"))
+    except ValueError:
+        raise FetchRefused("bad_url", f"{_host(response)} redirected to what is no web address.") from None
+
+
+def _refuse_unless_public(address: str, allow_loopback: bool) -> None:
+    """Stricter than the library's own filter, which knows what is private but not what is merely unallocated."""
+    ip = ipaddress.ip_address(address.strip("[]"))
+    if allow_loopback and ip.is_loopback:
+        return
+    if not ip.is_global or ip.is_multicast or (ip.version == 6 and ip not in IPV6_INTERNET):
+        raise InvalidIPAddress(ip)
+
+
+def _explained(error: Exception, host: str) -> FetchError:
+    """Our error in place of the library's, whose text holds the whole URL."""
+    match error:
+        case InvalidIPAddress():
+            return FetchRefused("private_address", f"{host} is in a private or reserved network: never fetched.")
+        case requests.Timeout():
+            return FetchFailed("timeout", f"{host} did not answer in time.")
+        case requests.exceptions.SSLError():
+            return FetchFailed("connection", f"{host} made no secure connection (TLS), or could not prove who it is.")
+        case requests.ConnectionError(__cause__=socket.gaierror()):
+            return FetchFailed("connection", f"{host} was not found: no such name is known.")
+        case _:
+            return FetchFailed("connection", f"{host} could not be reached, or gave no answer.")
+
+
+def _host(response: requests.Response) -> str:
+    return str(urlsplit(response.url).hostname)
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    record.msg, record.args = QUERY.sub("?…", record.getMessage()), ()
+    return True
+
+
+for _name in ("urllib3.connection", "urllib3.connectionpool", "urllib3.util.retry"):
+    logging.getLogger(_name).addFilter(_without_queries)
