@@ -1,0 +1,170 @@
+"""Sets budgets and opens their periods.
+
+Every change of money or of a limit holds the till, so that each is wholly before or wholly after the others.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import models, transaction
+from django.db.models import F, OuterRef, Q, Subquery, Sum
+from django.utils import timezone
+
+from projects import permissions
+from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry, SpendLine, Studio
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A budget in its present period; amounts in micro-dollars, `ends_at` None for a total."""
+
+    budget: Budget
+    starts_at: datetime
+    ends_at: datetime | None
+    spent: int
+    reserved: int
+
+    @property
+    def limit(self) -> int:
+        return self.budget.limit
+
+    @property
+    def free(self) -> int:
+        return self.limit - self.spent - self.reserved
+
+
+def hold_till() -> None:
+    """Locks the studio's row until the transaction ends: the first lock that whoever moves money or limits takes.
+
+    Without it PostgreSQL let 90 reservations past a limit of 50 that was lowered meanwhile, and a budget that is
+    created while a charge is booked would miss that charge.
+    """
+    if not transaction.get_connection().in_atomic_block:
+        raise RuntimeError("Money moves inside a transaction only.")
+    Studio.objects.select_for_update().get_or_create(pk=1)
+
+
+@transaction.atomic
+def create(
+    *, project: Project | None, user: User | None, period: Period, enforcement: Enforcement, limit: int, by: User
+) -> Budget:
+    """Makes a budget that opens with what was charged and held since its period began.
+
+    Raises `PermissionDenied` and `ValidationError` (one of the kind exists, or a negative limit).
+    """
+    _require_may_set(by, project, user)
+    hold_till()
+    budget = Budget(project=project, user=user, period=period, enforcement=enforcement, limit=limit, created_by=by)
+    budget.full_clean()
+    budget.save()
+    open_period(budget, timezone.now())
+    return budget
+
+
+@transaction.atomic
+def change_limit(budget: Budget, *, limit: int, by: User) -> None:
+    """Takes effect at once, below what is spent too: then nothing new passes, and what is held goes on."""
+    _require_may_set(by, budget.project, budget.user)
+    hold_till()
+    budget.refresh_from_db()
+    if budget.archived_at:
+        raise ValidationError("This budget is archived: make a new one instead.")
+    budget.limit = limit
+    budget.full_clean()
+    budget.save(update_fields=["limit"])
+
+
+@transaction.atomic
+def archive(budget: Budget, *, by: User) -> None:
+    """Takes the budget out of force; what was booked in it stays, and holds in it end there."""
+    _require_may_set(by, budget.project, budget.user)
+    hold_till()
+    budget.refresh_from_db()
+    if budget.archived_at is None:
+        budget.archived_at = timezone.now()
+        budget.save(update_fields=["archived_at"])
+
+
+def _require_may_set(by: User, project: Project | None, user: User | None) -> None:
+    if not permissions.may_set_budget(by, project, user):
+        raise PermissionDenied(
+            "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other "
+            f"members. Studio owners are: {permissions.names_of_studio_owners()}."
+        )
+
+
+def open_period(budget: Budget, now: datetime) -> BudgetPeriod:
+    """The period of `budget` around `now`, made when it is missing. Needs the till.
+
+    A period that exists keeps its bounds, whatever happens to the time zone.
+    """
+    latest = budget.periods.order_by("-starts_at").first()
+    if latest is not None and latest.lasts(now):
+        return latest
+    starts_at, ends_at = budget.bounds(latest, now)
+    period = BudgetPeriod.objects.create(budget=budget, starts_at=starts_at, ends_at=ends_at)
+    _open_with_what_was_booked(period)
+    return period
+
+
+def _open_with_what_was_booked(period: BudgetPeriod) -> None:
+    """Adds lines for each spending reserved since the period began; its charges and releases to come copy them."""
+    budget = period.budget
+    entries = SpendEntry.objects.filter(
+        Q(reservation=None, created_at__gte=period.starts_at) | Q(reservation__created_at__gte=period.starts_at)
+    )
+    if budget.project_id:
+        entries = entries.filter(project_id=budget.project_id)
+    if budget.user_id:
+        entries = entries.filter(user_id=budget.user_id)
+    lines = [
+        SpendLine(entry_id=pk, budget_period=period, reserved_delta=reserved, spent_delta=spent)
+        for pk, reserved, spent in entries.values_list("pk", "reserved_delta", "spent_delta").iterator()
+    ]
+    SpendLine.objects.bulk_create(lines, batch_size=1000)
+    BudgetPeriod.objects.filter(pk=period.pk).update(
+        reserved=sum(line.reserved_delta for line in lines), spent=sum(line.spent_delta for line in lines)
+    )
+    period.refresh_from_db()
+
+
+def figures(budgets: models.QuerySet[Budget]) -> list[Figures]:
+    """Each budget's present period, in two queries; one that nothing was reserved in yet reads zero."""
+    now = timezone.now()
+    listed = list(budgets.select_related("project", "user"))
+    newest = BudgetPeriod.objects.filter(budget=OuterRef("budget")).order_by("-starts_at").values("pk")[:1]
+    periods = BudgetPeriod.objects.filter(budget__in=listed, pk=Subquery(newest))
+    latest = {period.budget_id: period for period in periods}
+    return [_figures(budget, latest.get(budget.pk), now) for budget in listed]
+
+
+def _figures(budget: Budget, latest: BudgetPeriod | None, now: datetime) -> Figures:
+    if latest is not None and latest.lasts(now):
+        return Figures(budget, latest.starts_at, latest.ends_at, latest.spent, latest.reserved)
+    starts_at, ends_at = budget.bounds(latest, now)
+    return Figures(budget, starts_at, ends_at, spent=0, reserved=0)
+
+
+def of_project(project: Project) -> models.QuerySet[Budget]:
+    """The active budgets that everybody's spending in the project has to fit: the studio's and its own."""
+    return Budget.objects.active().filter(Q(project=None) | Q(project=project), user=None)
+
+
+def project_totals(project_id: uuid.UUID) -> dict[str, int]:
+    """`spent` and `reserved` of the project since it began, in micro-dollars, whatever budgets there were."""
+    totals: dict[str, Any] = SpendEntry.objects.filter(project_id=project_id).aggregate(
+        spent=Sum("spent_delta", default=0), reserved=Sum("reserved_delta", default=0)
+    )
+    return totals
+
+
+def add_to_period(period_id: int, *, reserved: int, spent: int, limit: int | None = None) -> bool:
+    """Adds to a period's balances; with a `limit`, only if the sum stays within it. False: it would not."""
+    rows = BudgetPeriod.objects.filter(pk=period_id)
+    if limit is not None:
+        rows = rows.filter(spent__lte=limit - reserved - spent - F("reserved"))
+    return rows.update(reserved=F("reserved") + reserved, spent=F("spent") + spent) == 1

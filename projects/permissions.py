@@ -1,0 +1,92 @@
+"""Who may do what: the one place that the admin and the API ask."""
+
+import uuid
+from typing import TYPE_CHECKING
+
+from django.contrib.auth.models import AnonymousUser, User
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q, QuerySet
+
+from projects.models import Budget, Membership, Project, Role
+
+STUDIO_OWNERS = "Studio owners"
+
+# The least role that may do it. Project budgets, top-ups and new projects are the studio owners' alone.
+LEAST_ROLE = {
+    "view": Role.VIEWER,
+    "edit": Role.EDITOR,
+    "spend": Role.EDITOR,
+    "approve": Role.APPROVER,
+    "manage": Role.OWNER,
+}
+RANK = {role: rank for rank, role in enumerate(Role)}
+
+if TYPE_CHECKING:
+    Person = User | AnonymousUser
+
+
+def is_studio_owner(user: "Person") -> bool:
+    """Studio owners see every project, make projects, and set studio and project budgets; superusers are among them."""
+    return user.is_active and (user.is_superuser or user.groups.filter(name=STUDIO_OWNERS).exists())
+
+
+def studio_owners() -> QuerySet[User]:
+    owners = User.objects.filter(Q(is_superuser=True) | Q(groups__name=STUDIO_OWNERS), is_active=True)
+    return owners.distinct().order_by("username")
+
+
+def visible_projects(user: "Person") -> QuerySet[Project]:
+    """The projects, archived ones too, that `user` may see; to everybody else they do not exist."""
+    if is_studio_owner(user):
+        return Project.objects.all()
+    return Project.objects.filter(pk__in=_memberships(user).values("project_id"))
+
+
+def roles(user: "Person") -> dict[uuid.UUID, Role]:
+    """The role of `user` in each project that they are a member of."""
+    return {project_id: Role(role) for project_id, role in _memberships(user).values_list("project_id", "role")}
+
+
+def _memberships(user: "Person") -> QuerySet[Membership]:
+    """What counts; somebody who is switched off, in the studio or in a project, has no role there."""
+    if user.pk is None or not user.is_active:
+        return Membership.objects.none()
+    return Membership.objects.filter(user_id=user.pk, is_active=True)
+
+
+def may(user: "Person", action: str, project: Project) -> bool:
+    """Whether `user` may `view`, `edit`, `spend` in, `approve` in or `manage` the project."""
+    least = RANK[LEAST_ROLE[action]]
+    if is_studio_owner(user):
+        return True
+    role = roles(user).get(project.pk)
+    return role is not None and RANK[role] >= least
+
+
+def require(user: "Person", action: str, project: Project) -> None:
+    """Raises `PermissionDenied` with a sentence that says which role it takes."""
+    if not may(user, action, project):
+        raise PermissionDenied(
+            f"This takes the role “{LEAST_ROLE[action].label}” or higher in {project}; "
+            "an owner of the project can give it to you."
+        )
+
+
+def require_studio_owner(user: "Person", what: str) -> None:
+    if not is_studio_owner(user):
+        raise PermissionDenied(f"Only studio owners {what}. They are: {names_of_studio_owners()}.")
+
+
+def may_set_budget(user: "Person", project: Project | None, member: User | None) -> bool:
+    """Studio owners set all budgets, a project's owners its other members': nobody moves their own limit."""
+    if is_studio_owner(user):
+        return True
+    return project is not None and member is not None and member.pk != user.pk and may(user, "manage", project)
+
+
+def may_change_budget(user: "Person", budget: Budget) -> bool:
+    return may_set_budget(user, budget.project, budget.user)
+
+
+def names_of_studio_owners() -> str:
+    return ", ".join(owner.get_full_name() or owner.get_username() for owner in studio_owners()) or "nobody yet"

@@ -1,0 +1,32 @@
+"""The studio's own settings under a test environment: everything in a temporary home, no provider unless a test starts a sandbox.
+
+`TEST_DATABASE_URL` (script/services) puts the same tests on PostgreSQL.
+"""
+
+import os
+import tempfile
+
+_home = tempfile.mkdtemp(prefix="kling-studio-tests-")
+os.environ.update(
+    {
+        "STUDIO_HOME": _home,
+        "SECRET_KEY": "tests-only-" + "k" * 50,
+        "DATABASE_URL": os.environ.get("TEST_DATABASE_URL", f"sqlite:///{_home}/studio.sqlite3"),
+        "DRAMATIQ_BROKER_URL": "stub://",
+        "EMAIL_URL": "memory://",
+        "LOG_LEVEL": "WARNING",
+        "WAVESPEED_API_KEY": "",
+        "WAVESPEED_BASE_URL": "http://127.0.0.1:9",
+    }
+)
+for name in ("STORAGE_URL", "WAVESPEED_WEBHOOK_BASE_URL", "PUBLIC_URL"):
+    os.environ.pop(name, None)
+
+from kling_studio.settings import *  # noqa: E402, F403
+from kling_studio.settings import DATABASES  # noqa: E402
+
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # A file, not memory: in memory, threads get "table is locked", and a test that counts successes passes for the wrong reason.
+    DATABASES["default"]["TEST"] = {"NAME": f"{_home}/test.sqlite3"}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
