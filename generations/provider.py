@@ -1,0 +1,39 @@
+"""The studio's one connection to WaveSpeed, made from the settings."""
+
+from functools import cache
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from generations import catalog
+from generations.wavespeed.client import Client
+
+
+@cache
+def client() -> Client:
+    """One client, and so one pool of connections, a process."""
+    return Client(
+        base_url=settings.WAVESPEED_BASE_URL,
+        # The sandbox takes any key that is not empty.
+        api_key=settings.WAVESPEED_API_KEY or "sandbox",
+        connect_timeout=settings.WAVESPEED_CONNECT_TIMEOUT,
+        read_timeout=settings.WAVESPEED_READ_TIMEOUT,
+        deadline=settings.WAVESPEED_DEADLINE,
+    )
+
+
+def connect(base_url: str) -> None:
+    """Points this process at another address of the provider: an embedded sandbox that had to take another port."""
+    settings.WAVESPEED_BASE_URL = base_url
+    client.cache_clear()
+
+
+def is_loopback() -> bool:
+    """Whether the provider is on this machine: then its uploads and outputs may be too."""
+    return urlsplit(settings.WAVESPEED_BASE_URL).hostname in {"127.0.0.1", "localhost", "::1"}
+
+
+def usual_seconds(endpoint: str) -> float:
+    """How long the provider usually takes; the sandbox is faster by its speed."""
+    seconds = float(catalog.get(endpoint).usual_seconds)
+    return seconds / settings.SANDBOX_SPEED if settings.WAVESPEED_SANDBOX else seconds

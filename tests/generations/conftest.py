@@ -1,0 +1,58 @@
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+
+from generations import lifecycle, provider, services
+from generations.models import Generation, Status
+from projects.models import Project
+from tests import factories
+from tests.pipeline import ENDPOINT
+from tests.sandbox import SandboxControl, control, make_sandbox, sandbox
+
+__all__ = ["control", "make_sandbox", "sandbox"]
+
+
+@pytest.fixture
+def wavespeed(control: SandboxControl, settings: object) -> Iterator[SandboxControl]:
+    """The sandbox as the studio's provider, with short time-outs and a wide lane."""
+    settings.WAVESPEED_BASE_URL = control.url
+    settings.WAVESPEED_CONNECT_TIMEOUT = 5.0
+    settings.WAVESPEED_READ_TIMEOUT = 5.0
+    settings.WAVESPEED_DEADLINE = 10.0
+    settings.WAVESPEED_VIDEOS_AT_ONCE = 100
+    settings.WAVESPEED_VIDEOS_PER_MINUTE = 100
+    settings.WAVESPEED_POLL_SECONDS = 0.1
+    provider.client.cache_clear()
+    yield control
+    provider.client.cache_clear()
+
+
+@pytest.fixture
+def budget(project: Project) -> int:
+    """A hard budget of $10 on the project."""
+    factories.budget(project, 10_000_000)
+    return 10_000_000
+
+
+@pytest.fixture
+def draft(project: Project, editor: User, budget: int) -> Generation:
+    image = factories.source_image(project, editor)
+    inputs = {"image": str(image.pk), "prompt": "Steam rises from the cup", "duration": 5, "sound": True}
+    return services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+
+
+@pytest.fixture
+def queued(draft: Generation) -> Generation:
+    return services.queue(draft, by=draft.requested_by)
+
+
+@pytest.fixture
+def processing(queued: Generation, wavespeed: SandboxControl) -> Generation:
+    """Accepted by the provider."""
+    lease = lifecycle.admit()
+    assert lease
+    lifecycle.submit(lease)
+    queued.refresh_from_db()
+    assert queued.status == Status.PROCESSING
+    return queued
