@@ -7,6 +7,7 @@ from django.conf import settings
 
 from generations import catalog
 from generations.wavespeed.client import Client
+from projects import fetch
 
 
 @cache
@@ -19,7 +20,17 @@ def client() -> Client:
         connect_timeout=settings.WAVESPEED_CONNECT_TIMEOUT,
         read_timeout=settings.WAVESPEED_READ_TIMEOUT,
         deadline=settings.WAVESPEED_DEADLINE,
+        upload_deadline=settings.WAVESPEED_DEADLINE,
+        guard=_guard,
     )
+
+
+def _guard(url: str) -> None:
+    """URLs that the provider hands out pass the same guard as users' URLs."""
+    try:
+        fetch.check_url(url, allow_loopback=is_loopback())
+    except fetch.FetchError as error:
+        raise ValueError(error.message) from error
 
 
 def connect(base_url: str) -> None:

@@ -3,7 +3,6 @@
 No actor is retried by dramatiq: the row says when it is due again, and the dispatcher sends it.
 """
 
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -52,4 +51,4 @@ def settle(pk: str) -> None:
 
 def send_on_commit(actor: Actor[Any, Any], *args: str) -> None:
     """Sends when the transaction has committed. A broker that is down costs seconds, not the request: the dispatcher sends again."""
-    transaction.on_commit(partial(actor.send, *args), robust=True)
+    transaction.on_commit(lambda: actor.send(*args), robust=True)

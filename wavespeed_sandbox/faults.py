@@ -33,8 +33,10 @@ def _refusal(status: int, message: str, description: str, *, created: bool = Fal
 
 KINDS: dict[str, Kind] = {
     # The paid POST
-    "submit_drop_before": Kind("submit", "the connection is dropped, no task is made"),
-    "submit_drop_after": Kind("submit", "the task is made, then the connection is dropped without an answer"),
+    "submit_drop_before": Kind("submit", "the connection is dropped, no task is made", {"created": False}),
+    "submit_drop_after": Kind(
+        "submit", "the task is made, then the connection is dropped without an answer", {"created": True}
+    ),
     "submit_slow": Kind(
         "submit", "the answer comes `seconds` late; the task is made first", {"seconds": 30.0, "created": True}
     ),
@@ -96,6 +98,7 @@ KINDS: dict[str, Kind] = {
         "result", "HTTP 200 whose envelope says `code`", {"code": 500, "message": "internal error"}
     ),
     "result_unknown_status": Kind("result", "a status that nobody knows", {"status": "paused"}),
+    "result_false_failure": Kind("result", "the task is said to have failed (code 5000) although it has not"),
     "result_null_outputs": Kind("result", "`outputs` is null"),
     "result_null_nsfw": Kind("result", "`has_nsfw_contents` is null"),
     "result_no_timings": Kind("result", "`timings` is missing"),

@@ -8,10 +8,10 @@ from wavespeed_sandbox.predictions import LIFETIME, Prediction
 from wavespeed_sandbox.wire import Response, json_response
 
 
-def prediction_json(account: Account, prediction: Prediction) -> JsonObject:
-    """The prediction as the provider shows it now."""
+def prediction_json(account: Account, prediction: Prediction, *, now: float | None = None) -> JsonObject:
+    """The prediction as the provider shows it at `now`, which is the clock's unless it is given."""
     output = prediction.element or urls.output_url(account, prediction)
-    return prediction.as_json(account.clock.now(), api_url=account.api_url, output=output)
+    return prediction.as_json(account.clock.now() if now is None else now, api_url=account.api_url, output=output)
 
 
 def result(account: Account, prediction_id: str) -> Response:
@@ -54,6 +54,8 @@ def _disfigured(fault: Fault, data: JsonObject) -> JsonObject:
     match fault.kind:
         case "result_unknown_status":
             return data | {"status": fault["status"], "outputs": []}
+        case "result_false_failure":
+            return data | {"status": "failed", "code": 5000, "error": "internal error", "outputs": []}
         case "result_null_outputs":
             return data | {"outputs": None}
         case "result_null_nsfw":

@@ -68,7 +68,7 @@ def submit(account: Account, request: Request, model_id: str, refusal: tuple[int
     order = Order(model_id, _body(request), request.query.get("webhook"))
     fault = account.faults.take("submit", order.subject)
     number = _count(account, order, fault)
-    if fault and fault.parameters.get("created") is not True and fault.kind != "submit_drop_after":
+    if fault and not fault["created"]:
         return _answer_fault(account, request, fault, None)
     try:
         if refusal:
@@ -79,7 +79,11 @@ def submit(account: Account, request: Request, model_id: str, refusal: tuple[int
     account.workshop.ordered(prediction.id)
     if fault:
         return _answer_fault(account, request, fault, prediction)
-    return json_response({"code": 200, "message": "success", "data": prediction_json(account, prediction)})
+    return json_response({"code": 200, "message": "success", "data": _as_submitted(account, prediction)})
+
+
+def _as_submitted(account: Account, prediction: Prediction) -> JsonObject:
+    return prediction_json(account, prediction, now=prediction.submitted_at)
 
 
 def _body(request: Request) -> JsonObject:
@@ -211,7 +215,7 @@ def _refund_delay(account: Account, order: Order) -> float | None:
 
 
 def _answer_fault(account: Account, request: Request, fault: Fault, prediction: Prediction | None) -> Response:
-    data: Any = prediction_json(account, prediction) if prediction else {}
+    data: Any = _as_submitted(account, prediction) if prediction else {}
     match fault.kind:
         case "submit_drop_before" | "submit_drop_after":
             return Response(silent=True)

@@ -20,6 +20,7 @@ from wavespeed_sandbox.predictions import Prediction, Predictions
 RETRIES = 3
 FIRST_PAUSE = 10.0
 TIMEOUT = 10.0
+OUT_OF_ORDER_PAUSE = 0.3
 _TICK = 0.05
 
 
@@ -89,7 +90,7 @@ class Webhooks:
             for _ in range(faults.get("webhook_duplicate", {}).get("copies", 1)):
                 self._add(prediction, status, due_at, bad_signature="webhook_bad_signature" in faults)
             if "webhook_out_of_order" in faults:
-                self._add(prediction, "processing", due_at + 0.001, bad_signature=False)
+                self._add(prediction, "processing", due_at + OUT_OF_ORDER_PAUSE, bad_signature=False)
 
     def _add(self, prediction: Prediction, status: str, due_at: float, *, bad_signature: bool) -> None:
         self._book.insert(
@@ -103,7 +104,9 @@ class Webhooks:
         )
 
     def _deliver(self, number: int) -> None:
-        delivery = self._book.row("SELECT * FROM deliveries WHERE number = ?", number)
+        """Send one delivery, if it is still due: the list that named it may be older than its last attempt."""
+        due = "SELECT * FROM deliveries WHERE number = ? AND state = 'pending' AND due_at <= ?"
+        delivery = self._book.row(due, number, self._clock.now())
         prediction = self._predictions.find(delivery["prediction_id"]) if delivery else None
         if delivery is None or prediction is None or prediction.webhook is None:
             return

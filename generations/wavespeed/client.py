@@ -82,7 +82,7 @@ class Client:
 
     def submit(self, model_id: str, body: Mapping[str, object], *, webhook_url: str | None = None) -> Prediction:
         """Sends one paid request, once, on a fresh connection; raises NotCreated's or Ambiguous."""
-        # https://wavespeed.ai/docs/submit-task
+        # https://wavespeed.ai/docs/what-are-predictions
         if not MODEL_ID.fullmatch(model_id):
             raise ValueError(
                 f"{model_id!r} is not the id of a model, such as kwaivgi/kling-video-o3-4k/image-to-video."
@@ -97,7 +97,7 @@ class Client:
     # Predictions
 
     def result(self, prediction_id: str) -> Prediction:
-        # https://wavespeed.ai/docs/get-result
+        # https://wavespeed.ai/docs/what-are-predictions
         if readable_id(prediction_id) is None:
             raise ValueError(f"{prediction_id!r} is not the id of a prediction.")
         answer = self._get(f"/predictions/{prediction_id}/result", route="/predictions/{id}/result")

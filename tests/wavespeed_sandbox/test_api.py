@@ -201,7 +201,10 @@ def test_price_refuses_what_it_can_not_price(provider: Provider) -> None:
     assert invalid.json()["message"].startswith('field "duration" must be one of 3, 4, ')
 
 
-def test_deduct_row_is_there_at_submit(provider: Provider, image: str) -> None:
+def test_deduct_row_is_there_at_submit(make_sandbox: Callable[..., Sandbox]) -> None:
+    sandbox = make_sandbox(speed=1)
+    provider = Provider(sandbox.url)
+    image = provider.upload(picture())
     prediction = provider.create(image=image, prompt="pan", duration=10)
     found = provider.data("POST", "billings/search", {"prediction_uuids": [prediction]})
     item = found["items"][0]
@@ -209,6 +212,7 @@ def test_deduct_row_is_there_at_submit(provider: Provider, image: str) -> None:
     assert (item["billing_type"], item["price"], item["order"]) == ("deduct", 4.2, {"state": "pre"})
     assert item["prediction"] == {"uuid": prediction, "status": "created"}
     assert provider.data("GET", "balance") == {"balance": 995.8}
+    SandboxControl(sandbox.url).advance(250)
     provider.finished(prediction)
     item = provider.data("POST", "billings/search", {"prediction_uuids": [prediction]})["items"][0]
     assert (item["order"], item["prediction"]["status"]) == ({"state": "done"}, "completed")

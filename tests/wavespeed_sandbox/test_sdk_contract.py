@@ -73,9 +73,9 @@ def test_run_raises(client: Client, control: SandboxControl, inputs: dict[str, A
 def test_run_raises_on_a_submit_that_is_not_answered(
     client: Client, control: SandboxControl, inputs: dict[str, Any]
 ) -> None:
-    control.arm("submit_slow", seconds=5)
+    control.arm("submit_slow", seconds=30)
     with pytest.raises(RuntimeError, match="may already have been created"):
-        run(client, inputs, timeout=0.3)
+        run(client, inputs, timeout=1)
     assert (control.posts()["count"], len(control.predictions())) == (1, 1)
 
 
@@ -83,7 +83,7 @@ def test_run_gives_up_waiting_and_finds_the_task_again(
     client: Client, control: SandboxControl, inputs: dict[str, Any]
 ) -> None:
     control.arm("task_endless")
-    told = client.run_no_throw(IMAGE_TO_VIDEO, inputs, timeout=0.5, poll_interval=0.1)
+    told = client.run_no_throw(IMAGE_TO_VIDEO, inputs, timeout=2, poll_interval=0.1)
     assert (told["outputs"], told["task_id"]) == (None, control.predictions()[0]["id"])
     assert client.get_result(told["task_id"])["data"]["status"] == "processing"
 

@@ -73,6 +73,12 @@ def test_invalid_input_is_refused_and_costs_nothing(provider: Provider, control:
     assert control.posts()["count"] == 1
 
 
+def test_webhook_that_is_no_url_is_refused(provider: Provider, control: SandboxControl, image: str) -> None:
+    answer = provider.submit(webhook="studio", image=image, prompt="pan")
+    assert (answer.status_code, answer.json()["message"]) == (400, 'query "webhook" must be a valid URL')
+    assert control.predictions() == []
+
+
 def test_unknown_model_is_refused(provider: Provider, control: SandboxControl) -> None:
     answer = provider.submit("kwaivgi/kling-video-o9/image-to-video", prompt="pan")
     assert (answer.status_code, answer.json()["message"]) == (
@@ -134,12 +140,13 @@ def test_limit_per_minute(make_sandbox: Callable[..., Sandbox]) -> None:
 
 
 def test_limit_at_once(make_sandbox: Callable[..., Sandbox]) -> None:
-    sandbox = make_sandbox(concurrent=1)
+    sandbox = make_sandbox(concurrent=1, speed=1)
     provider = Provider(sandbox.url)
     image = provider.upload(picture())
     first = provider.create(image=image, prompt="pan")
     answer = provider.submit(image=image, prompt="pan")
     assert (answer.status_code, answer.json()["message"]) == (429, "You have reached your concurrency limit")
+    SandboxControl(sandbox.url).advance(130)
     provider.finished(first)
     assert provider.submit(image=image, prompt="pan").status_code == 200
 
