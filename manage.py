@@ -1,9 +1,10 @@
 #!/usr/bin/env python
-import os
 import sys
 
 from django.core.management import execute_from_command_line
 
+from kling_studio.startup import load_settings
+
 if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kling_studio.settings")
+    load_settings()
     execute_from_command_line(sys.argv)

@@ -1,5 +1,7 @@
 from django.apps import AppConfig
 
+from kling_studio import checks as checks  # registers the system checks
+
 
 class KlingStudioConfig(AppConfig):
     name = "kling_studio"

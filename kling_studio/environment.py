@@ -1,11 +1,26 @@
-"""Reads what `settings.py` needs from environment variables; a bad value raises `environs.EnvError` that names the variable."""
+"""Reads what `settings.py` needs from environment variables; a bad value raises `EnvError`, which names it and never shows it."""
 
+import ipaddress
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from environs import EnvError, FileAwareEnv
+from environs import EnvError, FileAwareEnv, ValidationError, validate
+from environs.exceptions import EnvValidationError
 
-env = FileAwareEnv(strip_whitespace=True)
+
+class Env(FileAwareEnv):
+    def _get_value(self, env_key: str, default: Any) -> Any:
+        try:
+            return super()._get_value(env_key, default)
+        except EnvError:
+            raise
+        except (ValueError, OSError) as error:
+            raise EnvError(f"{env_key}_FILE: This is not the path of a text file that can be read.") from error
+
+
+env = Env(strip_whitespace=True)
+above_zero = validate.Range(min=0, min_inclusive=False)
+at_least_one = validate.Range(min=1)
 
 STORAGE_BACKENDS = {
     "s3": "storages.backends.s3.S3Storage",
@@ -30,16 +45,14 @@ def storage(url: str) -> dict[str, Any]:
 
     Query parameters are the options of that django-storages backend.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "file":
+    parts = _parts("STORAGE_URL", url)
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
         return {
             "BACKEND": "kling_studio.media.SignedFileSystemStorage",
-            "OPTIONS": {"location": unquote(parts.netloc + parts.path)},
+            "OPTIONS": {"location": unquote(parts.path)},
         }
     if parts.scheme not in STORAGE_BACKENDS or not parts.netloc:
-        raise EnvError(
-            'Environment variable "STORAGE_URL" invalid: use file:///folder, s3://bucket, gs://bucket or azure://container.'
-        )
+        raise EnvError("STORAGE_URL: Use file:///folder, s3://bucket, gs://bucket or azure://container.")
     options: dict[str, Any] = {"location": parts.path.strip("/"), **dict(parse_qsl(parts.query))}
     if parts.scheme == "s3":
         options |= {"bucket_name": parts.netloc, "file_overwrite": False, "querystring_expire": SIGNED_URL_SECONDS}
@@ -52,12 +65,65 @@ def storage(url: str) -> dict[str, Any]:
 
 def broker(url: str) -> dict[str, Any]:
     """The broker class and options of `DRAMATIQ_BROKER` for `stub://`, `redis://…` or `amqp://…`."""
-    scheme = urlsplit(url).scheme
+    scheme = _parts("DRAMATIQ_BROKER_URL", url).scheme
     if scheme not in BROKERS:
-        raise EnvError(
-            'Environment variable "DRAMATIQ_BROKER_URL" invalid: use stub://, redis://host:6379/0 or amqp://user:password@host:5672.'
-        )
+        raise EnvError("DRAMATIQ_BROKER_URL: Use stub://, redis://host:6379/0 or amqp://user:password@host:5672.")
     options: dict[str, Any] = {} if scheme == "stub" else {"url": url}
     if scheme in {"redis", "rediss"}:
         options |= {"maintenance_chance": 1_000_000, "heartbeat_timeout": REDIS_HEARTBEAT_TIMEOUT}
     return {"BROKER": BROKERS[scheme], "OPTIONS": options}
+
+
+def _parts(name: str, url: str) -> SplitResult:
+    """Python's own errors about URLs quote pieces of them, which can be pieces of a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        raise EnvError(
+            f"{name}: This is not a complete URL; characters such as / and @ in a password are written %2F, %40."
+        ) from None
+    return parts
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether only this machine can reach the host name or address."""
+    if host is None or host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def origin(url: str) -> None:
+    """Refuses whatever is not scheme, host and port alone; nothing is fine where nothing is the default."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = None
+    if not usable or "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValidationError("Give scheme and host only, such as https://studio.example.com.")
+
+
+def safe_origin(url: str) -> None:
+    """An origin that the API key may be sent to."""
+    origin(url)
+    if url.startswith("http://") and not is_loopback(urlsplit(url).hostname):
+        raise ValidationError("Use https://: the API key would cross the network unencrypted.")
+
+
+def host_names(hosts: list[str]) -> None:
+    if any("/" in host or not host for host in hosts):
+        raise ValidationError("Give host names without scheme and path, such as studio.example.com, between commas.")
+
+
+def explained(error: EnvError) -> str:
+    """One line for people, without environs' Python brackets."""
+    if isinstance(error, EnvValidationError) and isinstance(error.error_messages, list):
+        name = str(error).split('"')[1]
+        return f"{name}: {' '.join(str(message) for message in error.error_messages)}"
+    return str(error)

@@ -2,18 +2,24 @@
 
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import structlog
-from environs.exceptions import EnvError
+from environs import EnvError, validate
 
-from kling_studio import environment
-from kling_studio.environment import env
+from kling_studio import environment, logs
+from kling_studio.environment import above_zero, at_least_one, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 env.read_env(BASE_DIR / ".env", recurse=False)
 
 STUDIO_HOME = (BASE_DIR / env.path("STUDIO_HOME", default=Path("var"))).resolve()
+try:
+    STUDIO_HOME.mkdir(parents=True, exist_ok=True)
+except OSError as error:
+    raise EnvError(
+        f'Environment variable "STUDIO_HOME" invalid: {STUDIO_HOME} can not be made ({error.strerror}).'
+    ) from error
 INSECURE_SECRET_KEY = "insecure-key-for-development-only"  # noqa: S105 - checked: an error with DEBUG off
 STUDIO_SECRET_KEY_FILE = STUDIO_HOME / "secret_key"
 
@@ -21,9 +27,13 @@ DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or (
     STUDIO_SECRET_KEY_FILE.read_text().strip() if STUDIO_SECRET_KEY_FILE.is_file() else INSECURE_SECRET_KEY
 )
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"])
-CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[])
-PUBLIC_URL = env.str("PUBLIC_URL", default="http://127.0.0.1:8000").rstrip("/")
+ALLOWED_HOSTS: list[str] = env.list(
+    "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"], subcast=str.strip, validate=environment.host_names
+)
+CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[], subcast=str.strip)
+PUBLIC_URL = env.str(
+    "PUBLIC_URL", default="http://127.0.0.1:8000", validate=[environment.origin, validate.Length(min=1)]
+).rstrip("/")
 
 INSTALLED_APPS = [
     "django_dramatiq",
@@ -82,7 +92,7 @@ TEMPLATES = [
 
 # --- What is kept -----------------------------------------------------------------------------------------------------
 
-DATABASES = {"default": env.dj_db_url("DATABASE_URL", default=f"sqlite:///{STUDIO_HOME / 'studio.sqlite3'}")}
+DATABASES = {"default": env.dj_db_url("DATABASE_URL", default=f"sqlite:///{quote(str(STUDIO_HOME))}/studio.sqlite3")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # FULL, not NORMAL: with NORMAL a power cut can roll back a commit, and a `submitting` that is `queued` again is paid twice.
     DATABASES["default"]["OPTIONS"] = {
@@ -91,27 +101,26 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60, validate=validate.Range(min=0))
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 else:
-    raise EnvError(
-        'Environment variable "DATABASE_URL" invalid: use sqlite:///file or postgres://user:password@host:5432/name.'
-    )
+    raise EnvError("DATABASE_URL: Use sqlite:///file or postgres://user:password@host:5432/name.")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 STORAGES = {
-    "default": environment.storage(env.str("STORAGE_URL", default=f"file://{STUDIO_HOME / 'media'}")),
+    "default": environment.storage(env.str("STORAGE_URL", default=f"file://{quote(str(STUDIO_HOME))}/media")),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 MEDIA_URL = "/media/"
-MEDIA_URL_SECONDS = env.int("MEDIA_URL_SECONDS", default=3600, validate=lambda seconds: seconds >= 60)
+MEDIA_URL_SECONDS = env.int("MEDIA_URL_SECONDS", default=3600, validate=validate.Range(min=60))
 STATIC_URL = "/static/"
 STATIC_ROOT = STUDIO_HOME / "static"
+STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns without it, though the embedded mode needs no `collectstatic`
 STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
-MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MEGABYTES", default=50) * 1_000_000
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MEGABYTES", default=50, validate=validate.Range(min=1, max=500)) * 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
 
 # --- Work -------------------------------------------------------------------------------------------------------------
@@ -129,31 +138,33 @@ DRAMATIQ_BROKER = {
     ],
 }
 DRAMATIQ_AUTODISCOVER_MODULES = ["tasks"]
-WORKER_THREADS = env.int("WORKER_THREADS", default=8, validate=lambda threads: threads >= 1)
+WORKER_THREADS = env.int("WORKER_THREADS", default=8, validate=at_least_one)
 
 # --- The provider -----------------------------------------------------------------------------------------------------
 
-SANDBOX_PORT = env.int("SANDBOX_PORT", default=8055)
-SANDBOX_SPEED = env.float("SANDBOX_SPEED", default=10.0, validate=lambda speed: speed > 0)
-SANDBOX_RESOLUTION = env.str("SANDBOX_RESOLUTION", default="2160p")
+SANDBOX_PORT = env.int("SANDBOX_PORT", default=8055, validate=validate.Range(min=1, max=65535))
+SANDBOX_SPEED = env.float("SANDBOX_SPEED", default=10.0, validate=above_zero)
+SANDBOX_RESOLUTION = env.str(
+    "SANDBOX_RESOLUTION", default="2160p", validate=validate.OneOf(["2160p", "1080p", "720p", "180p"])
+)
 WAVESPEED_API_KEY = env.str("WAVESPEED_API_KEY", default="")
 # Without a key the sandbox is the provider, and every page says so.
 WAVESPEED_SANDBOX = not WAVESPEED_API_KEY
-WAVESPEED_BASE_URL = env.str(
-    "WAVESPEED_BASE_URL",
-    default=f"http://127.0.0.1:{SANDBOX_PORT}" if WAVESPEED_SANDBOX else "https://api.wavespeed.ai",
-).rstrip("/")
+_base_url = env.str("WAVESPEED_BASE_URL", default="", validate=environment.safe_origin).rstrip("/")
+WAVESPEED_BASE_URL = _base_url or (
+    f"http://127.0.0.1:{SANDBOX_PORT}" if WAVESPEED_SANDBOX else "https://api.wavespeed.ai"
+)
 # The embedded mode starts the sandbox itself, unless another one is named.
-SANDBOX_EMBEDDED = WAVESPEED_SANDBOX and not env.str("WAVESPEED_BASE_URL", default="")
-WAVESPEED_WEBHOOK_BASE_URL = env.str("WAVESPEED_WEBHOOK_BASE_URL", default="").rstrip("/")
+SANDBOX_EMBEDDED = WAVESPEED_SANDBOX and not _base_url
+WAVESPEED_WEBHOOK_BASE_URL = env.str("WAVESPEED_WEBHOOK_BASE_URL", default="", validate=environment.origin).rstrip("/")
 WAVESPEED_WEBHOOK_SECRET = env.str("WAVESPEED_WEBHOOK_SECRET", default="")
-WAVESPEED_VIDEOS_PER_MINUTE = env.int("WAVESPEED_VIDEOS_PER_MINUTE", default=2, validate=lambda videos: videos >= 1)
-WAVESPEED_VIDEOS_AT_ONCE = env.int("WAVESPEED_VIDEOS_AT_ONCE", default=2, validate=lambda videos: videos >= 1)
-WAVESPEED_CONNECT_TIMEOUT = env.float("WAVESPEED_CONNECT_TIMEOUT", default=10.0)
-WAVESPEED_READ_TIMEOUT = env.float("WAVESPEED_READ_TIMEOUT", default=30.0)
-WAVESPEED_DEADLINE = env.float("WAVESPEED_DEADLINE", default=120.0)
-WAVESPEED_REFUND_HOURS = env.float("WAVESPEED_REFUND_HOURS", default=4.0)
-WAVESPEED_POLL_SECONDS = env.float("WAVESPEED_POLL_SECONDS", default=5.0, validate=lambda seconds: seconds > 0)
+WAVESPEED_VIDEOS_PER_MINUTE = env.int("WAVESPEED_VIDEOS_PER_MINUTE", default=2, validate=at_least_one)
+WAVESPEED_VIDEOS_AT_ONCE = env.int("WAVESPEED_VIDEOS_AT_ONCE", default=2, validate=at_least_one)
+WAVESPEED_CONNECT_TIMEOUT = env.float("WAVESPEED_CONNECT_TIMEOUT", default=10.0, validate=above_zero)
+WAVESPEED_READ_TIMEOUT = env.float("WAVESPEED_READ_TIMEOUT", default=30.0, validate=above_zero)
+WAVESPEED_DEADLINE = env.float("WAVESPEED_DEADLINE", default=120.0, validate=above_zero)
+WAVESPEED_REFUND_HOURS = env.float("WAVESPEED_REFUND_HOURS", default=4.0, validate=above_zero)
+WAVESPEED_POLL_SECONDS = env.float("WAVESPEED_POLL_SECONDS", default=5.0, validate=above_zero)
 
 # --- People -----------------------------------------------------------------------------------------------------------
 
@@ -165,10 +176,12 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
-INVITATION_DAYS = env.int("INVITATION_DAYS", default=7, validate=lambda days: days >= 1)
-TOKEN_DAYS = env.int("TOKEN_DAYS", default=90, validate=lambda days: days >= 1)
+INVITATION_DAYS = env.int("INVITATION_DAYS", default=7, validate=at_least_one)
+TOKEN_DAYS = env.int("TOKEN_DAYS", default=90, validate=at_least_one)
 
 _email = env.dj_email_url("EMAIL_URL", default="console://")
+if "EMAIL_BACKEND" not in _email:
+    raise EnvError("EMAIL_URL: Use submission://user:password@host:587, smtp://host:25 or console://.")
 EMAIL_BACKEND, EMAIL_HOST, EMAIL_PORT = _email["EMAIL_BACKEND"], _email["EMAIL_HOST"], _email["EMAIL_PORT"]
 EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _email["EMAIL_HOST_USER"], _email["EMAIL_HOST_PASSWORD"]
 EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_FILE_PATH = (
@@ -197,6 +210,25 @@ SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+
+# --- Admin ------------------------------------------------------------------------------------------------------------
+
+UNFOLD = {
+    "SITE_TITLE": "kling_studio",
+    "SITE_HEADER": "kling_studio",
+    "SITE_SYMBOL": "movie_filter",
+    "SITE_URL": None,
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+    "SHOW_BACK_BUTTON": True,
+    "ENVIRONMENT": "generations.admin.navigation.environment",
+    "GLOBAL_CALLBACK": "generations.admin.navigation.every_page",
+    "DASHBOARD_CALLBACK": "generations.admin.dashboard.dashboard",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "generations.admin.navigation.favicon"}],
+    "STYLES": ["generations.admin.navigation.style"],
+    "SCRIPTS": ["generations.admin.navigation.script"],
+    "SIDEBAR": {"show_search": False, "navigation": "generations.admin.navigation.sidebar"},
+}
 
 # --- API --------------------------------------------------------------------------------------------------------------
 
@@ -230,29 +262,16 @@ SPECTACULAR_SETTINGS = {
 
 # --- Logs -------------------------------------------------------------------------------------------------------------
 
-LOG_LEVEL = env.str("LOG_LEVEL", default="INFO").upper()
-LOG_FORMAT = env.str("LOG_FORMAT", default="console")
-_log_processors: list[Any] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_logger_name,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.format_exc_info,
-]
+LOG_LEVEL = env.str(
+    "LOG_LEVEL", default="INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
+)
+LOG_FORMAT = env.str("LOG_FORMAT", default="console", validate=validate.OneOf(["console", "json"]))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
-        "json": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "processor": structlog.processors.JSONRenderer(),
-            "foreign_pre_chain": _log_processors,
-        },
-        "console": {
-            "()": structlog.stdlib.ProcessorFormatter,
-            "processor": structlog.dev.ConsoleRenderer(colors=False),
-            "foreign_pre_chain": _log_processors,
-        },
+        "json": logs.formatter(structlog.processors.JSONRenderer()),
+        "console": logs.formatter(structlog.dev.ConsoleRenderer(colors=False)),
     },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": LOG_FORMAT}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
@@ -264,15 +283,7 @@ LOGGING = {
         "urllib3": {"level": "WARNING"},
         "PIL": {"level": "WARNING"},
         "apscheduler": {"level": "WARNING"},
+        "dramatiq": {"level": "WARNING"},
     },
 }
-structlog.configure(
-    processors=[
-        structlog.contextvars.merge_contextvars,
-        structlog.stdlib.filter_by_level,
-        *_log_processors[1:],
-        structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
-    ],
-    logger_factory=structlog.stdlib.LoggerFactory(),
-    cache_logger_on_first_use=True,
-)
+logs.configure()

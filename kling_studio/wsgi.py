@@ -1,6 +1,7 @@
-import os
-
 from django.core.wsgi import get_wsgi_application
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "kling_studio.settings")
+from kling_studio.startup import WORKER_BOOT_ERROR, load_settings, require_no_check_errors
+
+load_settings(WORKER_BOOT_ERROR)
 application = get_wsgi_application()
+require_no_check_errors(WORKER_BOOT_ERROR)

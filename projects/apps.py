@@ -1,5 +1,7 @@
 from django.apps import AppConfig
 
+from projects import checks as checks  # registers the system checks
+
 
 class ProjectsConfig(AppConfig):
     name = "projects"

@@ -1,0 +1,141 @@
+"""Puts pictures into a project, by upload or from an address, and archives them."""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO, cast
+from urllib.parse import unquote, urlsplit
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.files.base import ContentFile, File
+from django.core.files.uploadedfile import UploadedFile
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from projects import fetch, images, permissions
+from projects.images import ImageRefused, NormalisedImage
+from projects.models import Project, SourceImage
+
+IMPORT_SECONDS = 60.0
+ORIGINAL_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "HEIC": "heic"}
+FILES = ("file", "thumbnail", "original")
+
+
+def add(
+    project: Project,
+    file: BinaryIO | UploadedFile,
+    *,
+    filename: str,
+    by: User,
+    title: str = "",
+    tags: Iterable[str] = (),
+    source_url: str = "",
+) -> tuple[SourceImage, bool]:
+    """Stores a picture, or finds the one that the project has of the same bytes (False), archived or not.
+
+    Raises `PermissionDenied`, `ImageRefused`, and `ValidationError` for title or tags. Opens no transaction while it stores.
+    """
+    _require_may_add(project, by)
+    digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+    file.seek(0)
+    known = _brought_back(project, digest)
+    if known is not None:
+        return known, False
+    normalised = images.normalise(cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES)
+    image = SourceImage(
+        project=project,
+        title=title.strip(),
+        tags=list(dict.fromkeys(tag.strip() for tag in tags if tag.strip())),
+        content_type=normalised.content_type,
+        width=normalised.width,
+        height=normalised.height,
+        bytes=len(normalised.content),
+        sha256=normalised.sha256,
+        notes=list(normalised.notes),
+        original_name=_plain_name(filename),
+        source_url=_without_query(source_url),
+        created_by=by,
+    )
+    image.clean_fields(exclude={*FILES, "source_url"})
+    return _insert(image, normalised, file)
+
+
+def _require_may_add(project: Project, by: User) -> None:
+    permissions.require(by, "edit", project)
+    if project.archived_at is not None:
+        raise ImageRefused("project_archived", f"{project} is archived: no pictures can be added to it.")
+
+
+def _brought_back(project: Project, digest: str) -> SourceImage | None:
+    image = SourceImage.objects.filter(project=project, sha256=digest).first()
+    if image is not None and image.archived_at is not None:
+        image.archived_at = None
+        image.save(update_fields=["archived_at"])
+    return image
+
+
+def _insert(image: SourceImage, normalised: NormalisedImage, file: BinaryIO | UploadedFile) -> tuple[SourceImage, bool]:
+    try:
+        with _stored(image, normalised, file), transaction.atomic():
+            image.save(force_insert=True)
+    except IntegrityError:
+        # Somebody else added the same picture meanwhile.
+        winner = _brought_back(image.project, image.sha256)
+        if winner is None:
+            raise
+        return winner, False
+    return image, True
+
+
+@contextmanager
+def _stored(image: SourceImage, normalised: NormalisedImage, file: BinaryIO | UploadedFile) -> Iterator[None]:
+    """Keeps the picture's files in the storage only if the block, which saves its row, succeeds."""
+    try:
+        image.file.save(f"picture.{normalised.extension}", ContentFile(normalised.content), save=False)
+        image.thumbnail.save("thumbnail.jpg", ContentFile(normalised.thumbnail), save=False)
+        file.seek(0)
+        extension = ORIGINAL_EXTENSIONS[normalised.original_format]
+        # Last, because boto3 closes what it was given; as a plain File, because Django would move an upload's own.
+        image.original.save(f"original.{extension}", File(file), save=False)
+        yield
+    except BaseException:
+        for field in (getattr(image, name) for name in FILES):
+            if field:
+                field.delete(save=False)
+        raise
+
+
+def _plain_name(filename: str) -> str:
+    """The last part of an uploader's path, whichever way its slashes lean, without control characters."""
+    name = PurePosixPath(filename.replace("\\", "/")).name
+    return "".join(character for character in name if character.isprintable())[-255:]
+
+
+def _without_query(url: str) -> str:
+    """Query and fragment may be a signature that opens the file."""
+    return urlsplit(url)._replace(query="", fragment="").geturl()[:2000]
+
+
+def import_url(
+    project: Project, url: str, *, by: User, title: str = "", tags: Iterable[str] = (), allow_loopback: bool = False
+) -> tuple[SourceImage, bool]:
+    """Like `add`, with the picture at an address. Raises `FetchRefused` and `FetchFailed` too. Call it outside transactions."""
+    _require_may_add(project, by)
+    with tempfile.TemporaryFile() as file:
+        limit = settings.MAX_UPLOAD_BYTES
+        with fetch.stream(url, max_bytes=limit, deadline=IMPORT_SECONDS, allow_loopback=allow_loopback) as download:
+            for chunk in download:
+                file.write(chunk)
+        file.seek(0)
+        name = unquote(PurePosixPath(urlsplit(download.final_url).path).name)
+        return add(project, cast(BinaryIO, file), filename=name, by=by, title=title, tags=tags, source_url=url)
+
+
+def archive(image: SourceImage, *, by: User) -> None:
+    """Takes the picture out of sight; videos made of it stay."""
+    permissions.require(by, "edit", image.project)
+    image.archived_at = timezone.now()
+    image.save(update_fields=["archived_at"])

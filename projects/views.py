@@ -1,0 +1,95 @@
+"""The pages outside the admin: joining a project by an invitation, and a new password by e-mail."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.contrib.auth import login, views
+from django.contrib.auth.models import User
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect, render
+from django.utils.decorators import method_decorator
+from django.views.decorators.cache import never_cache
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.generic import View
+
+from projects import members
+from projects.forms import AddressForm, NewMemberForm, NewPasswordForm
+from projects.members import InvitationRefused
+from projects.models import Membership
+
+NOT_FOUND, GONE, CONFLICT = 404, 410, 409
+STATUS = {"unknown": NOT_FOUND, "member": CONFLICT}
+
+
+@method_decorator([never_cache, sensitive_post_parameters(), sensitive_variables("token")], name="dispatch")
+class Join(View):
+    """Shows an invitation; who is logged in accepts it, and anybody else makes their account with it."""
+
+    def dispatch(self, request: HttpRequest, token: str) -> HttpResponseBase:
+        try:
+            return super().dispatch(request, token)
+        except InvitationRefused as refusal:
+            status = STATUS.get(refusal.code, GONE)
+            return _page(request, "projects/invitation_refused.html", {"refusal": refusal}, status)
+
+    def get(self, request: HttpRequest, token: str) -> HttpResponse:
+        return self._invitation(request, token, NewMemberForm())
+
+    def post(self, request: HttpRequest, token: str) -> HttpResponse:
+        if isinstance(request.user, User):
+            return self._joined(request, members.accept(token, request.user))
+        form = NewMemberForm(request.POST)
+        if not form.is_valid():
+            return self._invitation(request, token, form)
+        membership = members.register(token, form.save(commit=False))
+        login(request, membership.user)
+        return self._joined(request, membership)
+
+    def _invitation(self, request: HttpRequest, token: str, form: NewMemberForm) -> HttpResponse:
+        invitation = members.find_invitation(token)
+        context = {"invitation": invitation, "inviter": members.name_of(invitation.invited_by), "form": form}
+        return _page(request, "projects/invitation.html", context)
+
+    def _joined(self, request: HttpRequest, membership: Membership) -> HttpResponse:
+        role = membership.get_role_display().lower()
+        messages.success(request, f"Welcome to {membership.project}. Your role there: {role}.")
+        return redirect("admin:index")
+
+
+def _page(request: HttpRequest, template: str, context: dict[str, Any], status: int = 200) -> HttpResponse:
+    return render(request, template, {**_dress(request), **context}, status=status)
+
+
+def _dress(request: HttpRequest) -> dict[str, Any]:
+    """What Unfold's page skeleton needs (colours, theme, the studio's name), without its link to a site outside the admin."""
+    return {**admin.site.each_context(request), "site_url": None}
+
+
+class Dressed:
+    request: HttpRequest
+
+    def get_context_data(self, **context: Any) -> dict[str, Any]:
+        context = super().get_context_data(**context)  # type: ignore[misc]
+        return {**_dress(self.request), **context}
+
+
+class PasswordReset(Dressed, views.PasswordResetView):
+    form_class = AddressForm
+
+    @property
+    def extra_email_context(self) -> dict[str, Any]:  # type: ignore[override]
+        """The link leads to `PUBLIC_URL`, not to whatever host the request claims to be for."""
+        return {"public_url": settings.PUBLIC_URL, "days": settings.PASSWORD_RESET_TIMEOUT // 86_400}
+
+
+class PasswordResetDone(Dressed, views.PasswordResetDoneView):
+    pass
+
+
+class PasswordResetConfirm(Dressed, views.PasswordResetConfirmView):
+    form_class = NewPasswordForm
+
+
+class PasswordResetComplete(Dressed, views.PasswordResetCompleteView):
+    pass
