@@ -1,0 +1,82 @@
+"""The studio in one process: dramatiq's worker on the in-memory broker, the dispatcher, and the sandbox when there is no key."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import dramatiq
+import structlog
+from apscheduler.schedulers.background import BackgroundScheduler
+from django.conf import settings
+from dramatiq.brokers.stub import StubBroker
+
+from generations import dispatch, provider
+from wavespeed_sandbox import Sandbox
+from wavespeed_sandbox.book import BookInUse
+
+log = structlog.get_logger(__name__)
+
+SANDBOX_HOME = settings.STUDIO_HOME / "sandbox"
+# Where a second process of the same studio finds the sandbox of the first.
+SANDBOX_ADDRESS = settings.STUDIO_HOME / "sandbox.url"
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Runs what the studio needs in this process until the block ends; with a real broker the workers are processes of their own."""
+    with ExitStack() as stack:
+        if settings.SANDBOX_EMBEDDED:
+            stack.enter_context(_sandbox())
+        broker = dramatiq.get_broker()
+        if isinstance(broker, StubBroker):
+            stack.enter_context(_worker(broker))
+            stack.enter_context(_dispatcher())
+        yield
+
+
+@contextmanager
+def _sandbox() -> Iterator[None]:
+    try:
+        sandbox = _start_sandbox()
+    except BookInUse:
+        provider.connect(SANDBOX_ADDRESS.read_text().strip())
+        yield
+        return
+    SANDBOX_ADDRESS.write_text(sandbox.url)
+    provider.connect(sandbox.url)
+    try:
+        yield
+    finally:
+        sandbox.stop()
+
+
+def _start_sandbox() -> Sandbox:
+    options = {"resolution": settings.SANDBOX_RESOLUTION, "speed": settings.SANDBOX_SPEED}
+    try:
+        return Sandbox(SANDBOX_HOME, port=settings.SANDBOX_PORT, **options).start()
+    except OSError:
+        log.warning("sandbox_port_taken", port=settings.SANDBOX_PORT)
+        return Sandbox(SANDBOX_HOME, **options).start()
+
+
+@contextmanager
+def _worker(broker: StubBroker) -> Iterator[None]:
+    # What `dramatiq`'s own command does when it boots; without it time limits never start.
+    broker.emit_after("process_boot")
+    worker = dramatiq.Worker(broker, worker_threads=settings.WORKER_THREADS, worker_timeout=100)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.stop(timeout=5_000)
+        broker.close()
+
+
+@contextmanager
+def _dispatcher() -> Iterator[None]:
+    scheduler = BackgroundScheduler()
+    dispatch.schedule(scheduler)
+    scheduler.start()
+    try:
+        yield
+    finally:
+        scheduler.shutdown(wait=True)

@@ -1,0 +1,145 @@
+"""kill -9 of the server at any moment of a generation; the sandbox is a process of its own, so that it and we are killed apart."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sandbox import SandboxControl, end_process, spawn_sandbox
+from tests.studio_process import Studio
+
+pytestmark = pytest.mark.slow
+
+PREPARE = """
+from django.contrib.auth.models import User
+from django.core.management import call_command
+call_command("migrate", verbosity=0)
+from generations import services
+from projects import budgets
+from projects.models import Project
+from tests import factories
+from tests.pipeline import ENDPOINT
+by = User.objects.create_superuser("olive")
+project = Project.objects.create(name="Coffee", created_by=by)
+factories.budget(project, 10_000_000)
+image = factories.source_image(project, by)
+inputs = {"image": str(image.pk), "prompt": "Steam rises", "duration": 5, "sound": True}
+generation = services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
+print(generation.pk)
+"""
+MONEY = """
+from projects.models import BudgetPeriod, SpendEntry
+from generations.models import Video
+period = BudgetPeriod.objects.get()
+print(period.reserved, period.spent, *SpendEntry.objects.order_by("created_at").values_list("kind", flat=True))
+"""
+VIDEO = """
+import hashlib
+from generations.models import Video
+video = Video.objects.get()
+with video.file.open("rb") as file:
+    print(hashlib.sha256(file.read()).hexdigest(), video.sha256)
+"""
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[SandboxControl]:
+    process, url = spawn_sandbox(tmp_path / "sandbox", "--speed", "50")
+    yield SandboxControl(url)
+    end_process(process)
+
+
+@pytest.fixture
+def studio(tmp_path: Path, control: SandboxControl) -> Iterator[Studio]:
+    with Studio(tmp_path / "home", WAVESPEED_BASE_URL=control.url, WAVESPEED_DEADLINE="4") as studio:
+        yield studio
+
+
+def status(studio: Studio) -> str:
+    with sqlite3.connect(studio.home / "studio.sqlite3", timeout=20) as database:
+        (found,) = database.execute("SELECT status FROM generations_generation").fetchone()
+    database.close()
+    return str(found)
+
+
+def wait_for(studio: Studio, *wanted: str, seconds: float = 60) -> str:
+    ends = time.monotonic() + seconds
+    while (now := status(studio)) not in wanted:
+        assert time.monotonic() < ends, f"still {now}; {studio.log.read_text()}"
+        time.sleep(0.01)
+    return now
+
+
+# What holds the pipeline up in the state in which the server is killed.
+MOMENTS = {
+    "uploading": ("queued", {}),
+    "submitting": ("submitting", {"submit_slow": {"seconds": 2.0}}),
+    "submitting, not accepted": ("submitting", {"submit_slow": {"seconds": 2.0, "created": False}}),
+    "processing": ("processing", {"task_slow": {"factor": 20.0}}),
+    "storing": ("storing", {"download_slow": {"bytes_per_second": 20_000}}),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_server_ends_each_generation_with_one_post_and_one_charge(
+    moment: str, studio: Studio, control: SandboxControl
+) -> None:
+    at, faults = MOMENTS[moment]
+    studio.run(PREPARE)
+    for kind, parameters in faults.items():
+        control.arm(kind, **parameters)
+    studio.start("--no-seed")
+    wait_for(studio, at)
+    time.sleep(0.3)
+
+    studio.kill()
+    studio.start("--no-seed")
+
+    ended = wait_for(studio, "completed", "unconfirmed")
+    posts = control.posts()["count"]
+    bill = control.bill()["total_micros"]
+    if ended == "completed":
+        assert posts == 1
+        assert studio.run(MONEY) == f"0 {bill} reserve charge"
+        assert bill == 2_100_000
+        assert studio.run(VIDEO).split() == [control.predictions()[0]["output_sha256"]] * 2
+    else:
+        assert moment.startswith("submitting")
+        assert posts <= 1
+        assert studio.run(MONEY) == "2100000 0 reserve"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8, 1.2, 2.0, 3.0])
+def test_a_server_killed_at_any_second_pays_at_most_once(seconds: float, studio: Studio, control: SandboxControl) -> None:
+    studio.run(PREPARE)
+    studio.start("--no-seed")
+    time.sleep(seconds)
+
+    studio.kill()
+    studio.start("--no-seed")
+
+    ended = wait_for(studio, "completed", "unconfirmed")
+    assert control.posts()["count"] <= 1
+    if ended == "completed":
+        assert studio.run(MONEY) == "0 2100000 reserve charge"
+        assert control.bill()["total_micros"] == 2_100_000
+
+
+def test_the_sandbox_may_be_killed_too(tmp_path: Path) -> None:
+    """The embedded default: one process with the sandbox inside; its book outlives it."""
+    with Studio(tmp_path / "home", SANDBOX_SPEED="10") as studio:
+        studio.run(PREPARE)
+        studio.start("--no-seed")
+        wait_for(studio, "processing")
+
+        studio.kill()
+        studio.start("--no-seed")
+
+        wait_for(studio, "completed")
+        control = SandboxControl((studio.home / "sandbox.url").read_text())
+        assert (control.posts()["count"], control.bill()["total_micros"]) == (1, 2_100_000)
+        assert studio.run(MONEY) == "0 2100000 reserve charge"
+        studio.stop()
+        assert "Stopped." in studio.log.read_text()
