@@ -91,6 +91,14 @@ class SpendEntry(AppendOnly):
         ordering = ["-created_at", "id"]
         verbose_name_plural = "spend entries"
         indexes = [models.Index(fields=["project", "-created_at"], name="spend_by_project_and_time")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["reference"], condition=models.Q(kind=EntryKind.RESERVE), name="spend_reserved_once"
+            ),
+            models.UniqueConstraint(
+                fields=["reservation"], condition=models.Q(kind=EntryKind.CHARGE), name="spend_charged_once"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.reference}"
