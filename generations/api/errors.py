@@ -1,0 +1,36 @@
+"""What the API says to the refusals of `generations`."""
+
+from typing import Any
+
+from django.urls import reverse
+from rest_framework import exceptions, status
+
+from generations.catalog import InvalidInputs
+from generations.models import Generation
+from generations.services import NeedsConfirmation, Refused
+from kling_studio.api import ApiError, as_api_error
+
+
+@as_api_error.register
+def _(error: InvalidInputs) -> Exception:
+    return exceptions.ValidationError(error.errors)
+
+
+@as_api_error.register
+def _(error: Refused) -> Exception:
+    return ApiError(status.HTTP_409_CONFLICT, error.code, str(error))
+
+
+@as_api_error.register
+def _(error: NeedsConfirmation) -> Exception:
+    existing = [link(generation) for generation in error.existing]
+    return ApiError(status.HTTP_409_CONFLICT, error.code, str(error), existing=existing)
+
+
+def link(generation: Generation) -> dict[str, Any]:
+    """Where a generation that exists is found."""
+    return {
+        "id": str(generation.pk),
+        "status": generation.status,
+        "url": reverse("generation-detail", args=[generation.pk]),
+    }

@@ -1,0 +1,265 @@
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from generations import catalog, services
+from generations.api.errors import link
+from generations.catalog import Endpoint
+from generations.failures import Failure
+from generations.models import Element, Generation, GenerationEvent, Status, Video
+from kling_studio.api import MoneyField, Strict, dollars
+from projects.api.serializers import FiguresSerializer
+
+CURRENCY = "USD"
+UUID_SCHEMA = {"type": "string", "format": "uuid"}
+
+
+def parameter_schemas(endpoint: Endpoint) -> dict[str, Any]:
+    """JSON Schema of each parameter as this API takes it: pictures and elements are ids of ours."""
+    schemas: dict[str, Any] = dict(endpoint.json_schema())["properties"]  # type: ignore[assignment]
+    for parameter in endpoint.parameters:
+        if parameter.kind == "image":
+            schemas[parameter.name] = {**UUID_SCHEMA, "description": f"{parameter.description} Id of a source image."}
+        elif parameter.kind == "elements":
+            items = {"type": "array", "items": UUID_SCHEMA, "uniqueItems": True}
+            schemas[parameter.name] = {**items, "description": f"{parameter.description} Ids of elements."}
+    return schemas
+
+
+def inputs_schema() -> dict[str, Any]:
+    """The parameters of all endpoints together."""
+    return {name: schema for each in catalog.ENDPOINTS.values() for name, schema in parameter_schemas(each).items()}
+
+
+class PriceSerializer(serializers.Serializer):
+    amount = serializers.CharField(help_text="a decimal")
+    currency = serializers.CharField()
+    per_seconds = serializers.IntegerField(
+        allow_null=True, help_text="for each started block of so many seconds of video; null: for the whole"
+    )
+
+
+class EndpointSerializer(serializers.Serializer):
+    id = serializers.CharField()
+    title = serializers.CharField()
+    parameters = serializers.DictField(help_text="JSON Schema (2020-12) of the inputs")
+    price = PriceSerializer()
+    usual_seconds = serializers.IntegerField(help_text="how long a generation usually takes")
+
+    def to_representation(self, endpoint: Endpoint) -> dict[str, Any]:
+        pricing = endpoint.pricing
+        return {
+            "id": endpoint.id,
+            "title": endpoint.title,
+            "parameters": {**endpoint.json_schema(), "properties": parameter_schemas(endpoint)},
+            "price": {"amount": str(pricing.usd), "currency": CURRENCY, "per_seconds": pricing.per_seconds},
+            "usual_seconds": endpoint.usual_seconds,
+        }
+
+
+class VideoSerializer(serializers.ModelSerializer):
+    url = serializers.FileField(source="file", read_only=True, help_text="signed, expires")
+    poster_url = serializers.FileField(source="poster", read_only=True, allow_null=True, help_text="signed, expires")
+    duration = serializers.FloatField(allow_null=True, help_text="seconds")
+    fps = serializers.FloatField(allow_null=True, help_text="frames per second")
+
+    class Meta:
+        model = Video
+        fields = [
+            "id",
+            "generation",
+            "url",
+            "poster_url",
+            "width",
+            "height",
+            "duration",
+            "fps",
+            "codec",
+            "has_audio",
+            "bytes",
+            "sha256",
+            "probe_error",
+            "created_at",
+        ]
+        read_only_fields = fields
+
+
+class FailureSerializer(serializers.Serializer):
+    code = serializers.CharField()
+    message = serializers.CharField(help_text="what happened, and what to do next")
+    detail = serializers.CharField(help_text="the provider's words")
+
+
+class GenerationSerializer(serializers.ModelSerializer):
+    element_list = serializers.SerializerMethodField()
+    multi_prompt = serializers.ListField(child=serializers.DictField())
+    quote = serializers.SerializerMethodField(help_text="frozen when it is queued; before that, today's price")
+    charged = MoneyField(allow_null=True, help_text="null until the provider's bill, or its success, tells")
+    currency = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField()
+    progress = serializers.SerializerMethodField(help_text="percent, estimated from the endpoint's usual duration")
+    videos = VideoSerializer(many=True)
+    requested_by = serializers.CharField(source="requested_by.username")
+
+    class Meta:
+        model = Generation
+        fields = [
+            "id",
+            "project",
+            "endpoint",
+            "status",
+            "prompt",
+            "image",
+            "end_image",
+            "duration",
+            "sound",
+            "shot_type",
+            "multi_prompt",
+            "element_list",
+            "quote",
+            "charged",
+            "currency",
+            "prediction_id",
+            "error",
+            "progress",
+            "videos",
+            "retry_of",
+            "requested_by",
+            "created_at",
+            "queued_at",
+            "submitted_at",
+            "completed_at",
+            "result_ignored_at",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ListField(child=serializers.UUIDField()))
+    def get_element_list(self, generation: Generation) -> list[str]:
+        return [str(each.element_id) for each in generation.element_links.all()]
+
+    @extend_schema_field(MoneyField)
+    def get_quote(self, generation: Generation) -> str:
+        return dollars(services.price(generation))
+
+    def get_currency(self, generation: Generation) -> str:
+        return CURRENCY
+
+    @extend_schema_field(FailureSerializer(allow_null=True))
+    def get_error(self, generation: Generation) -> dict[str, str] | None:
+        # While it is stored, the code tells of a try that will be repeated.
+        if generation.status != Status.FAILED:
+            return None
+        failure = Failure(generation.error_code, generation.error_message)
+        return {"code": failure.code, "message": failure.sentence, "detail": failure.provider_says}
+
+    def get_progress(self, generation: Generation) -> int:
+        return services.progress(generation)
+
+
+class EventSerializer(serializers.ModelSerializer):
+    old_status = serializers.CharField(help_text="empty for the first event")
+    new_status = serializers.CharField()
+    by = serializers.CharField(
+        source="by.username", default=None, allow_null=True, read_only=True, help_text="null: the studio itself"
+    )
+
+    class Meta:
+        model = GenerationEvent
+        fields = ["at", "old_status", "new_status", "reason", "by"]
+
+
+class WithInputs(serializers.Serializer):
+    """Fields of ours, and `inputs`: all others, which are the endpoint's parameters and are checked by the catalogue."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if not isinstance(data, Mapping):
+            return super().to_internal_value(data)
+        ours = {name: value for name, value in data.items() if name in self.fields}
+        inputs = {name: value for name, value in data.items() if name not in self.fields}
+        return {**super().to_internal_value(ours), "inputs": inputs}
+
+
+class QuoteRequest(WithInputs):
+    project = serializers.UUIDField()
+    endpoint = serializers.CharField(max_length=200)
+
+
+class NewGeneration(QuoteRequest):
+    queue = serializers.BooleanField(default=False)
+    confirm = serializers.BooleanField(default=False)
+
+
+class Confirmation(Strict):
+    confirm = serializers.BooleanField(
+        default=False, help_text="pay for another one although the same video exists or is on its way"
+    )
+
+
+class CancelFields(Strict):
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+
+
+class NoFields(Strict):
+    pass
+
+
+class LinkSerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    status = serializers.ChoiceField(choices=Status.choices)
+    url = serializers.CharField()
+
+
+class QuoteSerializer(serializers.Serializer):
+    amount = MoneyField()
+    currency = serializers.SerializerMethodField()
+    fits = serializers.BooleanField(
+        help_text="whether the hard budgets have so much free, and the project has a budget"
+    )
+    budgets = FiguresSerializer(many=True, source="figures")
+    existing = serializers.SerializerMethodField(help_text="the same video, asked for lately: confirm to pay again")
+
+    def get_currency(self, quote: services.Quote) -> str:
+        return CURRENCY
+
+    @extend_schema_field(LinkSerializer(many=True))
+    def get_existing(self, quote: services.Quote) -> list[dict[str, Any]]:
+        return [link(generation) for generation in quote.existing]
+
+
+class ElementSerializer(serializers.ModelSerializer):
+    created_by = serializers.CharField(source="created_by.username")
+
+    class Meta:
+        model = Element
+        fields = ["id", "project", "name", "description", "element_id", "created_by", "created_at", "archived_at"]
+        read_only_fields = fields
+
+
+class ElementFields(Strict):
+    name = serializers.CharField(max_length=20, help_text="Name it like this in the prompt.")
+    description = serializers.CharField(required=False, allow_blank=True, max_length=100)
+
+
+class NewElement(ElementFields):
+    project = serializers.UUIDField()
+    element_id = serializers.CharField(max_length=64, help_text="Kling's id of the element: digits, as text")
+
+
+class SpendSerializer(serializers.Serializer):
+    limit = MoneyField(allow_null=True, help_text="of the tightest hard budget that binds the project; null: none does")
+    spent = MoneyField(help_text="by the project since it began")
+    reserved = MoneyField(help_text="held for what is on its way")
+    unconfirmed = MoneyField(help_text="the part of it whose outcome nobody knows")
+    free = MoneyField(allow_null=True, help_text="in the tightest hard budget")
+    currency = serializers.SerializerMethodField()
+    since = serializers.SerializerMethodField()
+    budgets = FiguresSerializer(many=True, source="figures")
+
+    def get_currency(self, spend: Any) -> str:
+        return CURRENCY
+
+    @extend_schema_field(serializers.DateTimeField())
+    def get_since(self, spend: Any) -> Any:
+        return serializers.DateTimeField().to_representation(self.context["project"].created_at)

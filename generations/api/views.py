@@ -1,0 +1,227 @@
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpResponseRedirect
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import mixins, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from generations import catalog, reports, services
+from generations.api import errors  # noqa: F401  # registers them
+from generations.api.filters import ElementFilter, GenerationFilter
+from generations.api.serializers import (
+    UUID_SCHEMA,
+    CancelFields,
+    Confirmation,
+    ElementFields,
+    ElementSerializer,
+    EndpointSerializer,
+    EventSerializer,
+    GenerationSerializer,
+    NewElement,
+    NewGeneration,
+    NoFields,
+    QuoteRequest,
+    QuoteSerializer,
+    SpendSerializer,
+    VideoSerializer,
+    WithInputs,
+    inputs_schema,
+)
+from generations.models import Element, Generation, Video
+from kling_studio.api import Api
+from projects import permissions
+from projects.api.views import OfProject, visible_project
+from projects.idempotency import idempotent
+
+
+def _body(own: dict[str, Any], required: list[str]) -> dict[str, Any]:
+    """The OpenAPI schema of a body with fields of ours and an endpoint's parameters."""
+    schema = {"type": "object", "properties": {**own, **inputs_schema()}, "additionalProperties": False}
+    return {"application/json": schema | ({"required": required} if required else {})}
+
+
+WHAT = {"project": UUID_SCHEMA, "endpoint": {"type": "string", "enum": list(catalog.ENDPOINTS)}}
+SWITCH = {"type": "boolean", "default": False}
+QUOTE_BODY = _body(WHAT, ["project", "endpoint"])
+NEW_BODY = _body(
+    {
+        **WHAT,
+        "queue": {**SWITCH, "description": "Reserve its price and let it into the queue."},
+        "confirm": {**SWITCH, "description": "Pay although the same video exists or is on its way."},
+    },
+    ["project", "endpoint"],
+)
+PATCH_BODY = _body({}, [])
+
+
+class EndpointViewSet(Api):
+    """The catalogue: what can be generated, with which parameters, at which price."""
+
+    serializer_class = EndpointSerializer
+    filter_backends = []
+    queryset = None
+
+    @extend_schema(responses=EndpointSerializer(many=True))
+    def list(self, request: Request) -> Response:
+        return self.listed(list(catalog.ENDPOINTS.values()), EndpointSerializer)
+
+
+class ElementViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
+    queryset = Element.objects.none()
+    serializer_class = ElementSerializer
+    filterset_class = ElementFilter
+    ordering_fields = ["name", "created_at"]
+
+    def get_queryset(self) -> QuerySet[Element]:
+        visible = permissions.visible_projects(self.person)
+        return Element.objects.filter(project__in=visible).select_related("created_by", "project")
+
+    @extend_schema(request=NewElement, responses={201: ElementSerializer})
+    @idempotent
+    def create(self, request: Request) -> Response:
+        """Notes an element that was made at Kling, so that generations can use it."""
+        fields = self.valid(NewElement)
+        project = visible_project(self.person, fields.pop("project"))
+        permissions.require(self.person, "edit", project)
+        if project.archived_at:
+            raise services.Archived(f"{project} is archived: nothing new can be made in it.")
+        element = Element(project=project, created_by=self.person, **fields)
+        element.full_clean()
+        element.save()
+        return self.shown(element, ElementSerializer, status.HTTP_201_CREATED)
+
+    @extend_schema(request=ElementFields, responses=ElementSerializer)
+    def partial_update(self, request: Request, pk: UUID) -> Response:
+        element = self.get_object()
+        permissions.require(self.person, "edit", element.project)
+        fields = self.valid(ElementFields, partial=True)
+        for name, value in fields.items():
+            setattr(element, name, value)
+        element.save(update_fields=list(fields))
+        return self.shown(element, ElementSerializer)
+
+    @extend_schema(responses={204: OpenApiResponse(description="Archived; videos made with it stay.")})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        element = self.get_object()
+        permissions.require(self.person, "edit", element.project)
+        element.archived_at = timezone.now()
+        element.save(update_fields=["archived_at"])
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
+    queryset = Generation.objects.none()
+    serializer_class = GenerationSerializer
+    filterset_class = GenerationFilter
+    ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
+
+    def get_queryset(self) -> QuerySet[Generation]:
+        visible = permissions.visible_projects(self.person)
+        rows = Generation.objects.filter(project__in=visible)
+        return rows.select_related("project", "requested_by").prefetch_related("videos", "element_links")
+
+    @extend_schema(request=NEW_BODY, responses={201: GenerationSerializer, 202: GenerationSerializer})
+    @idempotent
+    @transaction.atomic
+    def create(self, request: Request) -> Response:
+        """A draft (201), or with `queue` a paid order (202): then its price is reserved, and it waits for its turn."""
+        asked = self.valid(NewGeneration)
+        project = visible_project(self.person, asked["project"])
+        generation = services.create(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
+        if not asked["queue"]:
+            return self._row(generation, status.HTTP_201_CREATED)
+        services.queue(generation, by=self.person, confirm=asked["confirm"])
+        return self._row(generation, status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=PATCH_BODY, responses=GenerationSerializer)
+    def partial_update(self, request: Request, pk: UUID) -> Response:
+        """Changes the inputs of a draft that are named; null unsets one."""
+        generation = self.get_object()
+        changes = self.valid(WithInputs)["inputs"]
+        services.update(generation, inputs={**services.inputs_of(generation), **changes}, by=self.person)
+        return self._row(generation)
+
+    @extend_schema(request=QUOTE_BODY, responses=QuoteSerializer)
+    @action(detail=False, methods=["post"])
+    def quote(self, request: Request) -> Response:
+        """What it would cost, and whether it fits the budgets; nothing is made and nothing is held."""
+        asked = self.valid(QuoteRequest)
+        project = visible_project(self.person, asked["project"])
+        quote = services.quote(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
+        return self.shown(quote, QuoteSerializer)
+
+    @extend_schema(request=Confirmation, responses={202: GenerationSerializer})
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def queue(self, request: Request, pk: UUID) -> Response:
+        """Reserves the price and lets the draft into the queue."""
+        generation = self.get_object()
+        services.queue(generation, by=self.person, confirm=self.valid(Confirmation)["confirm"])
+        return self._row(generation, status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=CancelFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def cancel(self, request: Request, pk: UUID) -> Response:
+        """Stops what was not submitted yet, and releases its money. The provider has no cancel: later it is refused."""
+        generation = self.get_object()
+        services.cancel(generation, by=self.person, reason=self.valid(CancelFields).get("reason", ""))
+        return self._row(generation)
+
+    @extend_schema(request=Confirmation, responses={202: GenerationSerializer})
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def retry(self, request: Request, pk: UUID) -> Response:
+        """A new, paid generation with the same inputs, which names this one in `retry_of`."""
+        generation = self.get_object()
+        again = services.retry(generation, by=self.person, confirm=self.valid(Confirmation)["confirm"])
+        return self._row(again, status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=NoFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"], url_path="ignore-result", url_name="ignore-result")
+    @idempotent
+    def ignore_result(self, request: Request, pk: UUID) -> Response:
+        """Marks the result as not wanted; it is paid, and stored, all the same."""
+        generation = self.get_object()
+        self.valid(NoFields)
+        services.ignore_result(generation, by=self.person)
+        return self._row(generation)
+
+    @extend_schema(responses=EventSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def events(self, request: Request, pk: UUID) -> Response:
+        """Every move of the generation: when, from where, to where, why, by whom."""
+        return self.listed(self.get_object().events.select_related("by"), EventSerializer)
+
+    def _row(self, generation: Generation, status_code: int = status.HTTP_200_OK) -> Response:
+        return self.shown(self.get_queryset().get(pk=generation.pk), GenerationSerializer, status_code)
+
+
+class VideoViewSet(mixins.RetrieveModelMixin, Api):
+    queryset = Video.objects.none()
+    serializer_class = VideoSerializer
+
+    def get_queryset(self) -> QuerySet[Video]:
+        return Video.objects.filter(generation__project__in=permissions.visible_projects(self.person))
+
+    @extend_schema(responses={302: OpenApiResponse(description="To a signed address of the file, which expires.")})
+    @action(detail=True, methods=["get"])
+    def download(self, request: Request, pk: UUID) -> HttpResponseRedirect:
+        return HttpResponseRedirect(self.get_object().file.url)
+
+
+class SpendViewSet(OfProject):
+    serializer_class = SpendSerializer
+    queryset = None
+
+    @extend_schema(responses=SpendSerializer)
+    def retrieve(self, request: Request, project_id: UUID) -> Response:
+        """Where the project's money stands."""
+        context = {**self.get_serializer_context(), "project": self.project}
+        return Response(SpendSerializer(reports.project_spend(self.project), context=context).data)

@@ -1,0 +1,328 @@
+"""The shape of the REST API: who is let in, errors, bodies, pages, throttles. The routes are in `projects/api` and `generations/api`."""
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import singledispatch
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import (
+    NON_FIELD_ERRORS,
+    PermissionDenied,
+    RequestDataTooBig,
+    SuspiciousOperation,
+    ValidationError,
+)
+from django.db import IntegrityError
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, JsonResponse
+from django.views.decorators.csrf import csrf_exempt
+from django_filters.rest_framework import DjangoFilterBackend
+from drf_spectacular.extensions import OpenApiAuthenticationExtension
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.utils import OpenApiParameter, extend_schema_field
+from drf_standardized_errors.handler import ExceptionHandler as StandardHandler
+from knox.auth import TokenAuthentication as KnoxAuthentication
+from rest_framework import exceptions, serializers, status
+from rest_framework.authentication import SessionAuthentication
+from rest_framework.filters import OrderingFilter
+from rest_framework.pagination import PageNumberPagination
+from rest_framework.parsers import JSONParser as PlainJSONParser
+from rest_framework.parsers import MultiPartParser as PlainMultiPartParser
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.settings import api_settings
+from rest_framework.throttling import UserRateThrottle
+from rest_framework.views import APIView
+from rest_framework.viewsets import GenericViewSet
+
+from projects.money import LARGEST, to_dollars, to_micros
+
+log = structlog.get_logger(__name__)
+
+# A form's other fields and the lines between its parts, in bytes.
+FORM_OVERHEAD = 1_000_000
+MOST_TOLD = 10
+
+
+# --- Errors -----------------------------------------------------------------------------------------------------------
+
+
+class ApiError(exceptions.APIException):
+    """A refusal in the API's one shape; `members` stand beside its code, detail and attr."""
+
+    def __init__(self, status_code: int, code: str, detail: str, **members: Any) -> None:
+        super().__init__(detail, code)
+        self.status_code = status_code
+        self.members = members
+
+
+@singledispatch
+def as_api_error(error: Exception) -> Exception:
+    """What the API says to an exception; each app registers its own."""
+    return error
+
+
+@as_api_error.register
+def _(error: PermissionDenied) -> Exception:
+    return exceptions.PermissionDenied(str(error) or None)
+
+
+@as_api_error.register
+def _(error: Http404) -> Exception:
+    return exceptions.NotFound("There is nothing here, or nothing that you may see.")
+
+
+@as_api_error.register
+def _(error: ValidationError) -> Exception:
+    errors = serializers.as_serializer_error(error)
+    if NON_FIELD_ERRORS in errors:
+        errors[api_settings.NON_FIELD_ERRORS_KEY] = errors.pop(NON_FIELD_ERRORS)
+    return exceptions.ValidationError(errors)
+
+
+@as_api_error.register
+def _(error: SuspiciousOperation) -> Exception:
+    return exceptions.ParseError(f"This request can't be read: {error}")
+
+
+@as_api_error.register
+def _(error: RequestDataTooBig) -> Exception:
+    return too_large(settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+
+
+@as_api_error.register
+def _(error: IntegrityError) -> Exception:
+    log.warning("conflict", error=str(error))
+    detail = "Somebody else changed the same thing at the same moment. Look at it again, then repeat the request."
+    return ApiError(status.HTTP_409_CONFLICT, "conflict", detail)
+
+
+def too_large(limit: int) -> ApiError:
+    detail = f"The body of this request is too large: at most {limit / 1e6:g} MB."
+    return ApiError(status.HTTP_413_REQUEST_ENTITY_TOO_LARGE, "too_large", detail)
+
+
+class ExceptionHandler(StandardHandler):
+    """`{"type", "errors": [{"code", "detail", "attr"}]}` for whatever goes wrong."""
+
+    def convert_known_exceptions(self, exc: Exception) -> Exception:
+        converted: Exception = super().convert_known_exceptions(as_api_error(exc))
+        return converted
+
+    def format_exception(self, exc: exceptions.APIException) -> dict[str, Any]:
+        data: dict[str, Any] = super().format_exception(exc)
+        if isinstance(exc, ApiError):
+            data["errors"][0] |= exc.members
+        return sendable(data)
+
+
+def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
+    return ExceptionHandler(error, context).run()  # type: ignore[arg-type]  # a TypedDict of the same
+
+
+def sendable(data: dict[str, Any]) -> dict[str, Any]:
+    """The same with halves of surrogate pairs, which a client's own JSON may have brought, replaced: UTF-8 can't carry them."""
+    sent: dict[str, Any] = json.loads(json.dumps(data, ensure_ascii=False, default=str).encode("utf-8", "replace"))
+    return sent
+
+
+@csrf_exempt
+def not_found(request: HttpRequest, path: str = "") -> JsonResponse:
+    """Unknown addresses below `/api/` get the API's error shape too."""
+    error = {
+        "code": "not_found",
+        "detail": "There is no such address. The addresses are listed at /api/v1/docs/.",
+        "attr": None,
+    }
+    return JsonResponse({"type": "client_error", "errors": [error]}, status=status.HTTP_404_NOT_FOUND)
+
+
+class ErrorItem(serializers.Serializer):
+    code = serializers.CharField(help_text="for programs; stable")
+    detail = serializers.CharField(help_text="for people")
+    attr = serializers.CharField(allow_null=True, help_text="the field that is wrong, if one is")
+
+
+class Error(serializers.Serializer):
+    type = serializers.ChoiceField(choices=["validation_error", "client_error", "server_error"])
+    errors = ErrorItem(many=True)  # type: ignore[assignment]  # a field here, not the property
+
+
+# --- Bodies -----------------------------------------------------------------------------------------------------------
+
+
+class TokenAuthentication(KnoxAuthentication):
+    def authenticate_credentials(self, token: bytes) -> Any:
+        # Knox decodes and looks up whatever comes.
+        if not token.isalnum():
+            raise exceptions.AuthenticationFailed("Invalid token.")
+        return super().authenticate_credentials(token)
+
+
+class BearerScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
+    target_class = TokenAuthentication
+    name = "token"
+
+    def get_security_definition(self, auto_schema: AutoSchema) -> dict[str, str]:
+        return {"type": "http", "scheme": "bearer", "description": "A token of `manage.py create_token USER`."}
+
+
+def _refuse_longer(stream: Any, limit: int) -> None:
+    if int(stream.META.get("CONTENT_LENGTH") or 0) > limit:
+        raise too_large(limit)
+
+
+class JSONParser(PlainJSONParser):
+    """DRF's, with a limit: it streams, so that Django's does not hold."""
+
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        if isinstance(stream, HttpRequest):
+            _refuse_longer(stream, settings.DATA_UPLOAD_MAX_MEMORY_SIZE)
+        try:
+            return super().parse(stream, media_type, parser_context)
+        except RecursionError:
+            raise exceptions.ParseError("This JSON is nested too deeply.") from None
+
+
+class MultiPartParser(PlainMultiPartParser):
+    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
+        if isinstance(stream, HttpRequest):
+            _refuse_longer(stream, settings.MAX_UPLOAD_BYTES + FORM_OVERHEAD)
+        return super().parse(stream, media_type, parser_context)
+
+
+def unknown_fields(data: Mapping[Any, Any], known: Iterable[str]) -> dict[str, list[str]]:
+    """A sentence for each field of a body that we don't know: a misspelt one must not be dropped in silence."""
+    names = list(known)
+    takes = f"This takes: {', '.join(names)}." if names else "This takes no fields."
+    unknown = [str(name)[:80] for name in data if name not in names]
+    return {name: [f"There is no field “{name}”. {takes}"] for name in unknown[:MOST_TOLD]}
+
+
+class Strict(serializers.Serializer):
+    """Refuses fields that it doesn't know, by name."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            unknown = unknown_fields(data, (name for name, field in self.fields.items() if not field.read_only))
+            if unknown:
+                raise exceptions.ValidationError(unknown, code="unknown_field")
+        return super().to_internal_value(data)
+
+
+@extend_schema_field({"type": "string", "format": "decimal", "example": "2.10"})
+class MoneyField(serializers.DecimalField):
+    """Micro-dollars inside, a decimal string in US dollars outside."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(max_digits=15, decimal_places=6, max_value=LARGEST - 1, **options)
+
+    def to_representation(self, value: Any) -> str:
+        return dollars(value)
+
+    def to_internal_value(self, data: Any) -> Any:
+        return to_micros(super().to_internal_value(data))
+
+    def run_validators(self, value: Any) -> None:
+        super().run_validators(to_dollars(value))
+
+
+def dollars(micros: int) -> str:
+    return f"{to_dollars(micros):f}"
+
+
+# --- Lists ------------------------------------------------------------------------------------------------------------
+
+
+class Pages(PageNumberPagination):
+    page_size = 50
+    page_size_query_param = "page_size"
+    max_page_size = 200
+
+
+class Ordering(OrderingFilter):
+    """Refuses what can't be ordered by, and ends with the id, so that no row is on two pages."""
+
+    def get_ordering(self, request: Request, queryset: QuerySet[Any], view: APIView) -> Any:
+        asked = [name.strip() for name in request.query_params.get(self.ordering_param, "").split(",") if name.strip()]
+        valid = dict(self.get_valid_fields(queryset, view, {"request": request}))
+        for name in asked:
+            if name.removeprefix("-") not in valid:
+                detail = (
+                    f"“{name[:80]}” is nothing to order by. Take: {', '.join(valid)}; with “-” the other way round."
+                )
+                raise exceptions.ValidationError({self.ordering_param: [detail]})
+        return [*asked, "id"] if asked else self.get_default_ordering(view)
+
+
+class Throttle(UserRateThrottle):
+    """Per person and process: a runaway loop is stopped, a page that polls is not."""
+
+    rate = "1200/minute"
+
+
+# --- Views ------------------------------------------------------------------------------------------------------------
+
+
+class Schema(AutoSchema):
+    """Adds what all operations share: the error shape, and the idempotency key where it is taken."""
+
+    def get_override_parameters(self) -> Any:
+        handler = getattr(self.view, getattr(self.view, "action", "") or "", None)
+        if not getattr(handler, "is_idempotent", False):
+            return super().get_override_parameters()
+        return [
+            OpenApiParameter(
+                "Idempotency-Key",
+                {"type": "string", "pattern": r"^[!-~]{1,255}$"},
+                OpenApiParameter.HEADER,
+                description="1 to 255 visible ASCII characters. The same request with the same key gets the first answer again.",
+            )
+        ]
+
+    def _get_response_bodies(self, direction: Any = "response") -> Any:
+        bodies = super()._get_response_bodies(direction)
+        return {**bodies, "4XX": self._get_response_for_code(Error, "4XX")}  # type: ignore[no-untyped-call]
+
+
+class Api(GenericViewSet):
+    """What every view of the API is."""
+
+    authentication_classes = [TokenAuthentication, SessionAuthentication]
+    parser_classes: Any = [JSONParser]
+    filter_backends: Any = [DjangoFilterBackend, Ordering]
+    pagination_class = Pages
+    throttle_classes = [Throttle]
+    schema = Schema()
+    lookup_value_converter = "uuid"
+
+    def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """Filters narrow lists; one row is found by its id alone."""
+        return super().filter_queryset(queryset) if self.action == "list" else queryset
+
+    @property
+    def person(self) -> User:
+        """Who asks; the permission class has seen to it that somebody does."""
+        assert isinstance(self.request.user, User)
+        return self.request.user
+
+    def get_exception_handler(self) -> Any:
+        return exception_handler
+
+    def valid(self, serializer: type[serializers.Serializer], **options: Any) -> dict[str, Any]:
+        """The fields of the body, checked; raises ValidationError."""
+        checked = serializer(data=self.request.data, context=self.get_serializer_context(), **options)
+        checked.is_valid(raise_exception=True)
+        values: dict[str, Any] = checked.validated_data
+        return values
+
+    def listed(self, rows: Any, serializer: type[serializers.Serializer]) -> Response:
+        """One page of `rows`."""
+        page = self.paginate_queryset(rows)
+        return self.get_paginated_response(serializer(page, many=True, context=self.get_serializer_context()).data)
+
+    def shown(self, row: Any, serializer: type[serializers.Serializer], status_code: int = 200) -> Response:
+        return Response(serializer(row, context=self.get_serializer_context()).data, status=status_code)

@@ -1,0 +1,65 @@
+"""What the API says to the refusals of `projects`."""
+
+from rest_framework import status
+
+from kling_studio.api import ApiError, as_api_error, dollars
+from projects.fetch import FetchError, FetchFailed
+from projects.idempotency import InFlight, InvalidKey, KeyReused
+from projects.images import ImageRefused
+from projects.members import MembershipRefused
+from projects.spend import NoBudget, OverBudget
+
+
+@as_api_error.register
+def _(error: NoBudget) -> Exception:
+    return ApiError(status.HTTP_402_PAYMENT_REQUIRED, "no_budget", str(error))
+
+
+@as_api_error.register
+def _(error: OverBudget) -> Exception:
+    return ApiError(
+        status.HTTP_402_PAYMENT_REQUIRED,
+        "over_budget",
+        str(error),
+        needed=dollars(error.needed),
+        free=dollars(error.free),
+        budget=str(error.budget.pk),
+        resets_at=error.resets_at.isoformat() if error.resets_at else None,
+    )
+
+
+@as_api_error.register
+def _(error: ImageRefused) -> Exception:
+    statuses = {
+        "upload_too_large": status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+        "project_archived": status.HTTP_409_CONFLICT,
+    }
+    return ApiError(statuses.get(error.code, status.HTTP_400_BAD_REQUEST), error.code, error.message, attr="file")
+
+
+@as_api_error.register
+def _(error: FetchError) -> Exception:
+    """An address that is never fetched is a bad request; one that could not be fetched may work later."""
+    tried = isinstance(error, FetchFailed)
+    code = status.HTTP_422_UNPROCESSABLE_ENTITY if tried else status.HTTP_400_BAD_REQUEST
+    return ApiError(code, error.code, error.message, attr="url")
+
+
+@as_api_error.register
+def _(error: MembershipRefused) -> Exception:
+    return ApiError(status.HTTP_409_CONFLICT, error.code, error.message)
+
+
+@as_api_error.register
+def _(error: InvalidKey) -> Exception:
+    return ApiError(status.HTTP_400_BAD_REQUEST, "invalid_idempotency_key", str(error))
+
+
+@as_api_error.register
+def _(error: InFlight) -> Exception:
+    return ApiError(status.HTTP_409_CONFLICT, "idempotency_key_in_flight", str(error))
+
+
+@as_api_error.register
+def _(error: KeyReused) -> Exception:
+    return ApiError(status.HTTP_422_UNPROCESSABLE_ENTITY, "idempotency_key_reused", str(error))

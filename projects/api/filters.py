@@ -1,0 +1,36 @@
+import django_filters
+from django.db import connection
+from django.db.models import QuerySet
+from django.db.models.expressions import RawSQL
+
+from projects.models import SourceImage
+
+# SQLite has no `contains` for JSON.
+TAGGED = "SELECT image.id FROM projects_sourceimage AS image, json_each(image.tags) AS tag WHERE tag.value = %s"
+
+
+class ArchivedFilter(django_filters.FilterSet):
+    """Archived rows are left out unless they are asked for."""
+
+    archived = django_filters.BooleanFilter(method="by_archived", label="true: the archived ones instead of the others")
+
+    def filter_queryset(self, queryset: QuerySet) -> QuerySet:
+        queryset = super().filter_queryset(queryset)
+        return queryset.filter(archived_at__isnull=not self.form.cleaned_data["archived"])
+
+    def by_archived(self, queryset: QuerySet, name: str, value: bool) -> QuerySet:
+        return queryset
+
+
+class SourceImageFilter(ArchivedFilter):
+    project = django_filters.UUIDFilter()
+    tag = django_filters.CharFilter(method="by_tag")
+
+    class Meta:
+        model = SourceImage
+        fields = ["project", "tag", "archived"]
+
+    def by_tag(self, queryset: QuerySet, name: str, value: str) -> QuerySet:
+        if connection.features.supports_json_field_contains:
+            return queryset.filter(tags__contains=[value])
+        return queryset.filter(pk__in=RawSQL(TAGGED, [value]))  # noqa: S611  # a constant and a parameter

@@ -1,0 +1,195 @@
+from typing import Any
+
+from django.contrib.auth.models import User
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from kling_studio.api import MoneyField, Strict
+from projects.models import (
+    Enforcement,
+    Invitation,
+    Membership,
+    Period,
+    Project,
+    Role,
+    SourceImage,
+    SpendEntry,
+)
+
+
+def username_of(**options: Any) -> serializers.Field:
+    return serializers.CharField(read_only=True, **options)
+
+
+class ProjectSerializer(serializers.ModelSerializer):
+    role = serializers.SerializerMethodField(help_text="yours; null for a studio owner who is no member")
+    created_by = username_of(source="created_by.username")
+
+    class Meta:
+        model = Project
+        fields = ["id", "name", "description", "time_zone", "role", "created_by", "created_at", "archived_at"]
+
+    @extend_schema_field(serializers.ChoiceField(choices=Role.choices, allow_null=True))
+    def get_role(self, project: Project) -> str | None:
+        role: Role | None = self.context["roles"].get(project.pk)
+        return role.value if role else None
+
+
+class ProjectFields(Strict):
+    name = serializers.CharField(max_length=120)
+    description = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
+    time_zone = serializers.CharField(required=False, max_length=64, help_text="such as Europe/Berlin")
+
+
+class MembershipSerializer(serializers.ModelSerializer):
+    username = username_of(source="user.username")
+    name = username_of(source="user.get_full_name")
+    email = serializers.EmailField(source="user.email", read_only=True)
+
+    class Meta:
+        model = Membership
+        fields = ["id", "username", "name", "email", "role", "created_at"]
+
+
+class InvitationFields(Strict):
+    email = serializers.EmailField(max_length=254)
+    role = serializers.ChoiceField(choices=Role.choices)
+
+
+class InvitationSerializer(serializers.ModelSerializer):
+    invited_by = username_of(source="invited_by.username")
+
+    class Meta:
+        model = Invitation
+        # No link: it is a secret that only its e-mail carries, and answers are kept for idempotency keys.
+        fields = ["id", "email", "role", "invited_by", "created_at", "expires_at"]
+
+
+class RoleFields(Strict):
+    role = serializers.ChoiceField(choices=Role.choices)
+
+
+class FiguresSerializer(serializers.Serializer):
+    """A budget in its present period."""
+
+    id = serializers.UUIDField(source="budget.pk")
+    scope = serializers.CharField(source="budget.scope", help_text="studio, project or member")
+    project = serializers.UUIDField(source="budget.project_id", allow_null=True)
+    user = serializers.CharField(source="budget.user.username", default=None, allow_null=True)
+    period = serializers.ChoiceField(source="budget.period", choices=Period.choices)
+    enforcement = serializers.ChoiceField(source="budget.enforcement", choices=Enforcement.choices)
+    limit = MoneyField()
+    spent = MoneyField()
+    reserved = MoneyField(help_text="held for what is on its way")
+    free = MoneyField(help_text="limit − spent − reserved; below zero after the limit was lowered")
+    starts_at = serializers.DateTimeField()
+    ends_at = serializers.DateTimeField(allow_null=True, help_text="exclusive; null for a total")
+
+
+class NewBudget(Strict):
+    user = serializers.CharField(
+        required=False,
+        allow_null=True,
+        max_length=150,
+        help_text="a member's username; without it, the whole project's",
+    )
+    period = serializers.ChoiceField(choices=Period.choices)
+    enforcement = serializers.ChoiceField(choices=Enforcement.choices, default=Enforcement.HARD)
+    limit = MoneyField(min_value=0)
+
+
+class LimitFields(Strict):
+    limit = MoneyField(min_value=0)
+
+
+class SpendEntrySerializer(serializers.ModelSerializer):
+    reserved_delta = MoneyField(help_text="added to what is held")
+    spent_delta = MoneyField(help_text="added to what is spent")
+    user = username_of(source="user.username", help_text="on whose behalf")
+    created_by = serializers.CharField(
+        source="created_by.username", default=None, allow_null=True, read_only=True, help_text="null: the studio itself"
+    )
+
+    class Meta:
+        model = SpendEntry
+        fields = [
+            "id",
+            "kind",
+            "reference",
+            "endpoint",
+            "reserved_delta",
+            "spent_delta",
+            "reservation",
+            "reason",
+            "user",
+            "created_by",
+            "created_at",
+        ]
+        extra_kwargs = {"reference": {"help_text": "the generation that it is for"}}
+
+
+class SourceImageSerializer(serializers.ModelSerializer):
+    tags = serializers.ListField(child=serializers.CharField())
+    notes = serializers.ListField(child=serializers.CharField(), help_text="what was changed for the provider")
+    url = serializers.FileField(source="file", read_only=True, help_text="signed, expires")
+    original_url = serializers.FileField(source="original", read_only=True, help_text="signed, expires")
+    thumbnail_url = serializers.FileField(source="thumbnail", read_only=True, help_text="signed, expires")
+    created_by = username_of(source="created_by.username")
+
+    class Meta:
+        model = SourceImage
+        fields = [
+            "id",
+            "project",
+            "title",
+            "tags",
+            "url",
+            "original_url",
+            "thumbnail_url",
+            "content_type",
+            "width",
+            "height",
+            "bytes",
+            "sha256",
+            "notes",
+            "original_name",
+            "source_url",
+            "created_by",
+            "created_at",
+            "archived_at",
+        ]
+
+
+class AddedImageSerializer(SourceImageSerializer):
+    note = serializers.SerializerMethodField(help_text="says so if the project had this picture already, else empty")
+
+    class Meta(SourceImageSerializer.Meta):
+        fields = [*SourceImageSerializer.Meta.fields, "note"]
+
+    def get_note(self, image: SourceImage) -> str:
+        return "" if self.context["created"] else "The project has this picture already; this is the one that it has."
+
+
+class ImageFields(Strict):
+    title = serializers.CharField(required=False, allow_blank=True, max_length=200)
+    tags = serializers.ListField(child=serializers.CharField(max_length=50), required=False, max_length=50)
+
+
+class NewImage(ImageFields):
+    project = serializers.UUIDField()
+    file = serializers.FileField(required=False, allow_empty_file=True, max_length=1000)
+    url = serializers.CharField(required=False, max_length=2000)
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if ("file" in attrs) == ("url" in attrs):
+            raise serializers.ValidationError("Give either a file (as multipart/form-data) or a url.")
+        return attrs
+
+
+def member_named(project: Project, name: str) -> User:
+    """The member of the project with this username; raises ValidationError."""
+    membership = Membership.objects.filter(project=project, is_active=True, user__username=name).select_related("user")
+    found = membership.first()
+    if found is None:
+        raise serializers.ValidationError({"user": [f"There is no member “{name}” in {project}."]})
+    return found.user

@@ -1,0 +1,228 @@
+from functools import cached_property
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import QuerySet
+from django.shortcuts import get_object_or_404
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiResponse, extend_schema
+from rest_framework import mixins, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from kling_studio.api import Api, JSONParser, MultiPartParser
+from projects import budgets, members, permissions, source_images
+from projects.api import errors  # noqa: F401  # registers them
+from projects.api.filters import SourceImageFilter
+from projects.api.serializers import (
+    AddedImageSerializer,
+    FiguresSerializer,
+    ImageFields,
+    InvitationFields,
+    InvitationSerializer,
+    LimitFields,
+    MembershipSerializer,
+    NewBudget,
+    NewImage,
+    ProjectFields,
+    ProjectSerializer,
+    RoleFields,
+    SourceImageSerializer,
+    SpendEntrySerializer,
+    member_named,
+)
+from projects.idempotency import idempotent
+from projects.models import Budget, Enforcement, Membership, Period, Project, Role, SourceImage, SpendEntry
+
+
+def visible_project(person: User, pk: UUID) -> Project:
+    """The project, or 404: what one may not see does not exist."""
+    return get_object_or_404(permissions.visible_projects(person), pk=pk)
+
+
+class ProjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
+    queryset = Project.objects.none()
+    serializer_class = ProjectSerializer
+    ordering_fields = ["name", "created_at"]
+
+    def get_queryset(self) -> QuerySet[Project]:
+        projects = permissions.visible_projects(self.person).select_related("created_by")
+        return projects.filter(archived_at=None) if self.action == "list" else projects
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "roles": permissions.roles(self.person)}
+
+    @extend_schema(request=ProjectFields, responses={201: ProjectSerializer})
+    @idempotent
+    def create(self, request: Request) -> Response:
+        """Studio owners make projects."""
+        permissions.require_studio_owner(self.person, "make projects")
+        project = Project(created_by=self.person, **self.valid(ProjectFields))
+        project.full_clean()
+        project.save()
+        return self.shown(project, ProjectSerializer, status.HTTP_201_CREATED)
+
+    @extend_schema(request=ProjectFields, responses=ProjectSerializer)
+    def partial_update(self, request: Request, pk: UUID) -> Response:
+        project = self.get_object()
+        permissions.require(self.person, "manage", project)
+        for name, value in self.valid(ProjectFields, partial=True).items():
+            setattr(project, name, value)
+        project.full_clean()
+        project.save()
+        return self.shown(project, ProjectSerializer)
+
+    @extend_schema(request=None, responses=ProjectSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def archive(self, request: Request, pk: UUID) -> Response:
+        """Nothing new can be made in it; what it holds, and what it cost, stays."""
+        project = self.get_object()
+        permissions.require_studio_owner(self.person, "archive projects")
+        if project.archived_at is None:
+            project.archived_at = timezone.now()
+            project.save(update_fields=["archived_at"])
+        return self.shown(project, ProjectSerializer)
+
+
+class OfProject(Api):
+    """What lies below `projects/{project_id}/`."""
+
+    @cached_property
+    def project(self) -> Project:
+        return visible_project(self.person, self.kwargs["project_id"])
+
+
+class MemberViewSet(mixins.ListModelMixin, OfProject):
+    queryset = Membership.objects.none()
+    serializer_class = MembershipSerializer
+    ordering_fields = ["role", "created_at"]
+
+    def get_queryset(self) -> QuerySet[Membership]:
+        return Membership.objects.filter(project=self.project, is_active=True).select_related("user", "project")
+
+    @extend_schema(request=InvitationFields, responses={201: InvitationSerializer})
+    @idempotent
+    def create(self, request: Request, project_id: UUID) -> Response:
+        """Invites somebody by e-mail; they are a member when they have opened its link."""
+        fields = self.valid(InvitationFields)
+        invitation, _ = members.invite(self.project, email=fields["email"], role=Role(fields["role"]), by=self.person)
+        return self.shown(invitation, InvitationSerializer, status.HTTP_201_CREATED)
+
+    @extend_schema(request=RoleFields, responses=MembershipSerializer)
+    def partial_update(self, request: Request, project_id: UUID, pk: int) -> Response:
+        membership = self.get_object()
+        members.change_role(membership, role=Role(self.valid(RoleFields)["role"]), by=self.person)
+        return self.shown(membership, MembershipSerializer)
+
+    @extend_schema(responses={204: OpenApiResponse(description="They are no member any more; what they did stays.")})
+    def destroy(self, request: Request, project_id: UUID, pk: int) -> Response:
+        members.remove(self.get_object(), by=self.person)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class BudgetViewSet(OfProject):
+    """The project's budgets and its members' ones, with their figures of the present period."""
+
+    queryset = Budget.objects.none()
+    serializer_class = FiguresSerializer
+    filter_backends = []
+
+    def get_queryset(self) -> QuerySet[Budget]:
+        return Budget.objects.active().filter(project=self.project)
+
+    def list(self, request: Request, project_id: UUID) -> Response:
+        return self.listed(budgets.figures(self.get_queryset()), FiguresSerializer)
+
+    @extend_schema(request=NewBudget, responses={201: FiguresSerializer})
+    @idempotent
+    def create(self, request: Request, project_id: UUID) -> Response:
+        """A studio owner sets the project's budgets, an owner of the project its other members'."""
+        fields = self.valid(NewBudget)
+        name = fields.get("user")
+        budget = budgets.create(
+            project=self.project,
+            user=member_named(self.project, name) if name else None,
+            period=Period(fields["period"]),
+            enforcement=Enforcement(fields["enforcement"]),
+            limit=fields["limit"],
+            by=self.person,
+        )
+        return self._figures(budget, status.HTTP_201_CREATED)
+
+    @extend_schema(request=LimitFields, responses=FiguresSerializer)
+    def partial_update(self, request: Request, project_id: UUID, pk: UUID) -> Response:
+        budget = self.get_object()
+        budgets.change_limit(budget, limit=self.valid(LimitFields)["limit"], by=self.person)
+        return self._figures(budget)
+
+    @extend_schema(responses={204: OpenApiResponse(description="It limits nothing any more; what was booked stays.")})
+    def destroy(self, request: Request, project_id: UUID, pk: UUID) -> Response:
+        budgets.archive(self.get_object(), by=self.person)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _figures(self, budget: Budget, status_code: int = status.HTTP_200_OK) -> Response:
+        [figures] = budgets.figures(Budget.objects.filter(pk=budget.pk))
+        return self.shown(figures, FiguresSerializer, status_code)
+
+
+class SpendEntryViewSet(mixins.ListModelMixin, OfProject):
+    """The ledger: every movement of the project's money. It is only ever added to."""
+
+    queryset = SpendEntry.objects.none()
+    serializer_class = SpendEntrySerializer
+    filterset_fields = ["kind", "reference", "endpoint"]
+    ordering_fields = ["created_at"]
+
+    def get_queryset(self) -> QuerySet[SpendEntry]:
+        entries: QuerySet[SpendEntry] = SpendEntry.objects.filter(project=self.project)
+        return entries.select_related("user", "created_by")
+
+
+class SourceImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
+    queryset = SourceImage.objects.none()
+    serializer_class = SourceImageSerializer
+    parser_classes = [JSONParser, MultiPartParser]
+    filterset_class = SourceImageFilter
+    ordering_fields = ["created_at", "title"]
+
+    def get_queryset(self) -> QuerySet[SourceImage]:
+        visible = permissions.visible_projects(self.person)
+        return SourceImage.objects.filter(project__in=visible).select_related("created_by", "project")
+
+    @extend_schema(
+        request={"multipart/form-data": NewImage, "application/json": NewImage},
+        responses={201: AddedImageSerializer, 200: AddedImageSerializer},
+    )
+    @idempotent(atomic=False)
+    def create(self, request: Request) -> Response:
+        """Adds a picture: a file (multipart/form-data) or the one at a url. 200: the project has this picture already."""
+        fields = self.valid(NewImage)
+        project = visible_project(self.person, fields.pop("project"))
+        if "url" in fields:
+            image, created = source_images.import_url(project, by=self.person, **fields)
+        else:
+            file = fields.pop("file")
+            image, created = source_images.add(project, file, filename=file.name, by=self.person, **fields)
+        context = {**self.get_serializer_context(), "created": created}
+        answer = AddedImageSerializer(image, context=context).data
+        return Response(answer, status=status.HTTP_201_CREATED if created else status.HTTP_200_OK)
+
+    @extend_schema(request={"application/json": ImageFields}, responses=SourceImageSerializer)
+    @transaction.atomic
+    def partial_update(self, request: Request, pk: UUID) -> Response:
+        image = self.get_object()
+        permissions.require(self.person, "edit", image.project)
+        fields = self.valid(ImageFields, partial=True)
+        for name, value in fields.items():
+            setattr(image, name, value)
+        image.save(update_fields=list(fields))
+        return self.shown(image, SourceImageSerializer)
+
+    @extend_schema(responses={204: OpenApiResponse(description="Archived; videos made of it stay.")})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        source_images.archive(self.get_object(), by=self.person)
+        return Response(status=status.HTTP_204_NO_CONTENT)

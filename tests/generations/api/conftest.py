@@ -1,0 +1,50 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+
+from generations.models import Generation
+from projects.models import Project, SourceImage, SpendEntry
+from tests import factories
+from tests.generations.conftest import ENDPOINT
+from tests.projects.api.conftest import _no_throttling_between_tests, api, owner_api
+from tests.sandbox import SandboxControl
+
+__all__ = ["_no_throttling_between_tests", "api", "owner_api"]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def static_root() -> None:
+    """WhiteNoise warns when the folder of `collectstatic` is missing."""
+    settings.STATIC_ROOT.mkdir(exist_ok=True)
+
+
+@pytest.fixture
+def image(project: Project, editor: User) -> SourceImage:
+    return factories.source_image(project, editor)
+
+
+@pytest.fixture
+def body(project: Project, image: SourceImage) -> dict[str, Any]:
+    """What makes a draft of $2.10."""
+    return {
+        "project": str(project.pk),
+        "endpoint": ENDPOINT,
+        "image": str(image.pk),
+        "prompt": "Steam rises from the cup",
+        "duration": 5,
+    }
+
+
+@pytest.fixture
+def nothing_happened(wavespeed: SandboxControl) -> Callable[[], None]:
+    """Checks that no paid POST was made, no money moved, and nothing was made."""
+
+    def check() -> None:
+        assert wavespeed.posts()["count"] == 0
+        assert not SpendEntry.objects.exists()
+        assert not Generation.objects.exists()
+
+    return check
