@@ -359,7 +359,11 @@ def _elements(project: Project, value: Any, errors: dict[str, list[str]]) -> lis
             f"There is no element {', '.join(unknown[:10])} in {project}. Give the ids of this project's elements."
         ]
         return None
-    return [known[pk] for pk in map(_uuid, value) if pk]
+    pks = [pk for pk in map(_uuid, value) if pk]
+    if len(set(pks)) < len(pks):
+        errors["element_list"] = ["An element is in the list twice: give each once."]
+        return None
+    return [known[pk] for pk in pks]
 
 
 def is_uuid(value: Any) -> bool:

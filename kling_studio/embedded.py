@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import dramatiq
 import structlog
@@ -50,12 +51,12 @@ def _sandbox() -> Iterator[None]:
 
 
 def _start_sandbox() -> Sandbox:
-    options = {"resolution": settings.SANDBOX_RESOLUTION, "speed": settings.SANDBOX_SPEED}
+    on_port = partial(Sandbox, SANDBOX_HOME, resolution=settings.SANDBOX_RESOLUTION, speed=settings.SANDBOX_SPEED)
     try:
-        return Sandbox(SANDBOX_HOME, port=settings.SANDBOX_PORT, **options).start()
+        return on_port(port=settings.SANDBOX_PORT).start()
     except OSError:
         log.warning("sandbox_port_taken", port=settings.SANDBOX_PORT)
-        return Sandbox(SANDBOX_HOME, **options).start()
+        return on_port(port=0).start()
 
 
 @contextmanager

@@ -71,7 +71,12 @@ class Studio:
         """What `code` prints, with Django set up in the studio's environment."""
         program = f"import django\ndjango.setup()\n{code}"
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=PATIENCE
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

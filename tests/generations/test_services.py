@@ -333,9 +333,7 @@ def test_after_the_submit_there_is_no_cancel(
     factories.budget(project, 10_000_000)
     generation = ended(services.queue(made(project, editor, inputs), by=editor), status)
 
-    with pytest.raises(
-        services.WrongStatus, match="who has no cancel and bills it"
-    ):
+    with pytest.raises(services.WrongStatus, match="who has no cancel and bills it"):
         services.cancel(generation, by=editor)
 
     services.ignore_result(generation, by=editor)

@@ -13,6 +13,7 @@ from django.urls import reverse
 from PIL import Image
 
 from generations import services
+from generations.catalog import InvalidInputs
 from generations.models import Generation, Status, Video
 from kling_studio import embedded, progress
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image, location, what_now, whole_number
@@ -47,7 +48,7 @@ class Command(BaseCommand):
         self.stdout.write(f"Project “{project}” with a budget of {shown(to_micros(BUDGET))}.")
         with embedded.running():
             generation = self._generate(project, user, options)
-            progress.follow(generation, timeout=900, out=self.stderr._out)
+            progress.follow(generation, timeout=900)
         if generation.status != Status.COMPLETED:
             raise CommandError(what_now(generation))
         video = generation.videos.get()
@@ -72,7 +73,7 @@ class Command(BaseCommand):
             )
             draft = services.create(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=user)
             return services.queue(draft, by=user)
-        except (services.InvalidInputs, spend.SpendRefused) as error:
+        except (InvalidInputs, spend.SpendRefused) as error:
             raise CommandError(str(error)) from error
 
     def _tell(self, generation: Generation, video: Video) -> None:
@@ -123,7 +124,7 @@ def cropped(photo: Path, folder: Path) -> Path:
 def check(generation: Generation, video: Video) -> list[str]:
     """What the demo claims and is not true."""
     with video.file.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     image = generation.image
     assert image
     assert generation.quote is not None

@@ -1,5 +1,6 @@
 import json
 import mimetypes
+import sys
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -48,8 +49,7 @@ class Command(BaseCommand):
         project = find_project(options["project"])
         with embedded.running():
             generation = self._queue(project, user, options)
-            out = None if options["json"] else self.stderr._out
-            progress.follow(generation, timeout=options["timeout"], out=out)
+            progress.follow(generation, timeout=options["timeout"], out=None if options["json"] else sys.stderr)
         self.stdout.write(json.dumps(report(generation), indent=2) if options["json"] else told(generation))
         if generation.status != Status.COMPLETED:
             raise CommandError(what_now(generation))

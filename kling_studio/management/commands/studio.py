@@ -13,8 +13,8 @@ from django.core.management.base import BaseCommand, CommandError
 from generations import services
 from generations.models import Generation, Status
 from kling_studio import embedded, progress
-from kling_studio.management.commands.demo import BUDGET, DEFAULT_ENDPOINT, PHOTO, PROMPT
-from kling_studio.management.commands.generate import add_image
+from kling_studio.management.commands.demo import BUDGET, PHOTO, PROMPT
+from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image
 from kling_studio.startup import require_no_check_errors
 from kling_studio.wsgi import application
 from projects import budgets
@@ -83,7 +83,7 @@ class Command(BaseCommand):
         self.stdout.write("Making a first video:")
         self.stdout.flush()
         first = _queue(project, admin, PHOTO, PROMPT, duration=5)
-        progress.follow(first, timeout=300, out=self.stderr._out)
+        progress.follow(first, timeout=300)
         if first.status != Status.COMPLETED:
             self.stdout.write(
                 f"The first video is still {first.get_status_display().lower()}; the studio goes on with it."
