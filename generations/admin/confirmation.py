@@ -1,0 +1,141 @@
+"""Between a click and the money: what is asked for, what it costs, what is left, and what exists already."""
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from generations import services
+from generations.catalog import InvalidInputs
+from generations.models import RETRYABLE, Generation, Status
+from projects import budgets, permissions, spend
+from projects.admin.display import BudgetBar
+from projects.models import Budget, Project
+from projects.money import shown
+
+MOST_AT_ONCE = 50
+
+
+class Kind(StrEnum):
+    GENERATE = "generate"
+    RETRY = "retry"
+
+
+class DoneBefore(Exception):
+    """A second click: what was asked for has happened, and nothing is paid again. The text is for people."""
+
+
+@dataclass
+class Plan:
+    """Amounts are micro-dollars. With `problems`, nothing of it can be done."""
+
+    kind: Kind
+    lines: list[tuple[Generation, int]] = field(default_factory=list)
+    existing: list[Generation] = field(default_factory=list)
+    bars: list[BudgetBar] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    retries_seen: int = 0
+
+    @property
+    def total(self) -> int:
+        return sum(amount for _, amount in self.lines)
+
+    @property
+    def total_shown(self) -> str:
+        return shown(self.total)
+
+    @property
+    def lines_shown(self) -> list[tuple[Generation, str]]:
+        return [(generation, shown(amount)) for generation, amount in self.lines]
+
+
+def make_plan(kind: Kind, generations: Sequence[Generation], *, by: User) -> Plan:
+    plan = Plan(kind, retries_seen=_count_retries(generations))
+    needs: Counter[uuid.UUID] = Counter()
+    for generation in generations:
+        if problem := _problem(kind, generation, by):
+            plan.problems.append(problem)
+            continue
+        try:
+            quote = services.quote(
+                generation.project, endpoint=generation.endpoint, inputs=services.inputs_of(generation), by=by
+            )
+        except InvalidInputs as error:
+            plan.problems.extend(f"“{generation}”: {text}" for texts in error.errors.values() for text in texts)
+            continue
+        plan.lines.append((generation, quote.amount))
+        plan.existing += [found for found in _surprises(kind, generation, quote) if found not in plan.existing]
+        payer = generation.requested_by if kind == Kind.GENERATE else by
+        for pk in Budget.objects.matching(generation.project_id, payer.pk).values_list("pk", flat=True):
+            needs[pk] += quote.amount
+    figures = budgets.figures(Budget.objects.filter(pk__in=list(needs)))
+    plan.bars = [BudgetBar(each, needs[each.budget.pk]) for each in figures]
+    plan.problems += [
+        f"{bar.title}: {bar.missing_shown} is missing. Choose fewer, or ask for a higher limit."
+        for bar in plan.bars
+        if bar.refuses
+    ]
+    plan.problems += _without_budget([generation.project for generation, _ in plan.lines])
+    return plan
+
+
+def _problem(kind: Kind, generation: Generation, by: User) -> str:
+    if not permissions.may(by, "spend", generation.project):
+        return f"“{generation}”: generating takes the role “Editor” or higher in {generation.project}."
+    if generation.project.archived_at:
+        return f"“{generation}”: {generation.project} is archived, so nothing new can be made in it."
+    status = generation.get_status_display().lower()
+    if kind == Kind.GENERATE and generation.status != Status.DRAFT:
+        return f"“{generation}” is {status}: only drafts can be generated."
+    if kind == Kind.RETRY and generation.status not in RETRYABLE:
+        return f"“{generation}” is {status}: only a failed, cancelled or completed one can be retried."
+    return ""
+
+
+def _surprises(kind: Kind, generation: Generation, quote: services.Quote) -> list[Generation]:
+    """What the services would ask about: the same video made lately, or another retry; the retried one is no surprise."""
+    if kind == Kind.GENERATE:
+        return services.quote_many([generation], by=generation.requested_by).existing
+    retries = generation.retries.exclude(status__in=(Status.DRAFT, Status.CANCELLED))
+    found = [other for other in quote.existing if other.pk != generation.pk]
+    return found + [other for other in retries if other not in found]
+
+
+def _without_budget(projects: list[Project]) -> list[str]:
+    named = {project.pk: project for project in projects}
+    budgeted = Budget.objects.active().filter(project__in=named, user=None).values_list("project_id", flat=True)
+    return [str(spend.NoBudget(named[pk])) for pk in named.keys() - set(budgeted)]
+
+
+def carry_out(
+    kind: Kind, generations: Sequence[Generation], *, by: User, confirm: bool, retries_seen: int
+) -> list[Generation]:
+    """Queues all of them or none. Raises what the services raise, and `DoneBefore` when an earlier click did it."""
+    if kind == Kind.GENERATE:
+        statuses = set(
+            Generation.objects.filter(pk__in=[each.pk for each in generations]).values_list("status", flat=True)
+        )
+        if statuses and Status.DRAFT not in statuses:
+            raise DoneBefore("This was done before: they are no drafts any more. Nothing was paid again.")
+        return services.queue_many(generations, by=by, confirm=confirm)
+    return _retry_all(generations, by=by, confirm=confirm, retries_seen=retries_seen)
+
+
+@transaction.atomic
+def _retry_all(generations: Sequence[Generation], *, by: User, confirm: bool, retries_seen: int) -> list[Generation]:
+    """The rows are locked, so that of two clicks the second sees the retry of the first, which its page did not show."""
+    locked = Generation.objects.select_for_update(of=("self",)).select_related("project").order_by("pk")
+    rows = list(locked.filter(pk__in=[each.pk for each in generations]))
+    if _count_retries(rows) != retries_seen:
+        raise DoneBefore(
+            "This was retried meanwhile, and nothing was paid again. Look at its retries before you make another one."
+        )
+    return [services.retry(generation, by=by, confirm=confirm) for generation in rows]
+
+
+def _count_retries(generations: Sequence[Generation]) -> int:
+    return Generation.objects.filter(retry_of__in=[each.pk for each in generations]).count()

@@ -1,0 +1,126 @@
+"""How generations and videos look in the admin; every text is escaped."""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+
+from generations import failures, services
+from generations.models import CANCELLABLE, RETRYABLE, Exchange, Generation, Status, Video
+from projects.admin.display import amount, size, thumbnail
+
+STATUS_COLOURS = {
+    Status.DRAFT: "default",
+    Status.AWAITING_APPROVAL: "warning",
+    Status.QUEUED: "info",
+    Status.SUBMITTING: "info",
+    Status.PROCESSING: "primary",
+    Status.UNCONFIRMED: "warning",
+    Status.STORING: "primary",
+    Status.COMPLETED: "success",
+    Status.FAILED: "danger",
+    Status.CANCELLED: "default",
+}
+LABEL_COLOURS = {status.label: colour for status, colour in STATUS_COLOURS.items()}
+RUNNING = frozenset({Status.SUBMITTING, Status.PROCESSING, Status.STORING})
+WATCHED = RUNNING | {Status.QUEUED, Status.UNCONFIRMED}
+WHAT_HAPPENS = {
+    Status.DRAFT: "Not sent, and nothing is paid. Change it as you like, then generate it.",
+    Status.AWAITING_APPROVAL: "Somebody with the role approver has to let it go.",
+    Status.QUEUED: "It waits for a free place at the provider; its price is held. It can still be cancelled, which costs nothing.",
+    Status.SUBMITTING: "It is being handed to the provider.",
+    Status.PROCESSING: "The provider is making the video.",
+    Status.UNCONFIRMED: (
+        "The provider’s answer was lost, so nobody knows yet whether the video is being made. It is not sent again, and its price "
+        "stays held, until a studio owner knows."
+    ),
+    Status.STORING: "The video is made and paid. It is being copied to the studio.",
+    Status.COMPLETED: "The video is stored and checked.",
+    Status.FAILED: "",
+    Status.CANCELLED: "It was cancelled before it was sent, and cost nothing.",
+}
+
+
+def first_video(generation: Generation) -> Video | None:
+    """From what was prefetched, so that a list asks once for all rows."""
+    return next(iter(generation.videos.all()), None)
+
+
+def poster(generation: Generation) -> SafeString:
+    """The video's poster, else the picture that it starts from."""
+    video = first_video(generation)
+    if video and video.poster:
+        return thumbnail(video.poster, str(generation))
+    return thumbnail(generation.image.thumbnail if generation.image else None, str(generation))
+
+
+def progress_bar(generation: Generation) -> SafeString:
+    if generation.status not in RUNNING:
+        return format_html("{}", "–")
+    percent = services.progress(generation)
+    bar = '<span class="studio-progress" title="{}%"><span style="width: {}%"></span></span>'
+    return format_html(bar, percent, percent)
+
+
+def price(generation: Generation) -> str:
+    """What was charged, else what it would cost."""
+    if generation.charged is not None:
+        return f"{amount(generation.charged)} charged"
+    return amount(services.price(generation))
+
+
+def ago(moment: Any) -> SafeString:
+    is_recent = timezone.now() - moment < timedelta(minutes=1)
+    text = "just now" if is_recent else f"{timesince(moment, depth=1)} ago"
+    return format_html('<span title="{}">{}</span>', f"{moment:%Y-%m-%d %H:%M:%S} UTC", text)
+
+
+def failure_sentence(generation: Generation) -> str:
+    return failures.Failure(generation.error_code).sentence if generation.status == Status.FAILED else ""
+
+
+def video_facts(video: Video) -> list[tuple[str, str]]:
+    """What the probe and the checksum say."""
+    sound = {True: "yes", False: "no", None: "unknown"}[video.has_audio]
+    return [
+        ("Picture", f"{video.width} × {video.height} pixels" if video.width else "unknown"),
+        ("Length", f"{video.duration.normalize():f} seconds" if video.duration is not None else "unknown"),
+        ("Frames", f"{video.fps.normalize():f} per second" if video.fps is not None else "unknown"),
+        ("Codec", video.codec or "unknown"),
+        ("Sound", sound),
+        ("Size", f"{size(video.bytes)} ({video.bytes:,} bytes)"),
+        ("SHA-256", video.sha256),
+    ]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    exchange: Exchange
+
+    @property
+    def detail(self) -> str:
+        return json.dumps(self.exchange.detail, indent=2, ensure_ascii=False, sort_keys=True)
+
+
+def offers(generation: Generation, *, may_edit: bool, may_spend: bool) -> dict[str, bool]:
+    """Which buttons make sense in this state."""
+    status = Status(generation.status)
+    handed_over = status not in CANCELLABLE and status not in (Status.FAILED, Status.CANCELLED)
+    return {
+        "generate": may_spend and status == Status.DRAFT,
+        "retry": may_spend and status in RETRYABLE,
+        "cancel": may_edit and status in CANCELLABLE,
+        "ignore": may_edit and handed_over and generation.result_ignored_at is None,
+    }
+
+
+def waited(generation: Generation) -> str:
+    """How long it runs already."""
+    since = generation.submitted_at or generation.queued_at or generation.created_at
+    elapsed = timezone.now() - since
+    return f"{int(elapsed.total_seconds())} seconds" if elapsed < timedelta(minutes=2) else timesince(since, depth=1)

@@ -1,0 +1,53 @@
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
+from unfold.decorators import display
+
+from generations.models import Element
+from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, person, told
+
+
+@admin.register(Element)
+class ElementAdmin(StudioAdmin):
+    list_display = ["name", "project", "description", "element_id", "created_by", "created"]
+    list_filter = [ProjectFilter, ArchivedFilter]
+    list_select_related = ["project", "created_by"]
+    search_fields = ["name", "description", "element_id"]
+    fields = ["project", "name", "description", "element_id"]
+    actions = ["archive", "bring_back"]
+
+    @display(description="Added", ordering="created_at")
+    def created(self, element: Element) -> str:
+        return f"{element.created_at:%-d %b %Y}"
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return ["project"] if obj else []
+
+    def save_model(self, request: HttpRequest, obj: Element, form: forms.ModelForm, change: bool) -> None:
+        if not change:
+            obj.created_by = person(request)
+        obj.save()
+
+    @admin.action(description="Archive (it can’t be picked any more)", permissions=["change"])
+    def archive(self, request: HttpRequest, queryset: QuerySet[Element]) -> HttpResponse | None:
+        return self._move(request, queryset.filter(archived_at=None), "Archived", archive=True)
+
+    @admin.action(description="Bring back", permissions=["change"])
+    def bring_back(self, request: HttpRequest, queryset: QuerySet[Element]) -> HttpResponse | None:
+        return self._move(request, queryset.exclude(archived_at=None), "Brought back", archive=False)
+
+    def _move(
+        self, request: HttpRequest, elements: QuerySet[Element], done: str, *, archive: bool
+    ) -> HttpResponse | None:
+        """Saved one by one: the history of edits does not see an update of many rows."""
+        allowed = [element for element in elements if self.has_change_permission(request, element)]
+        for element in allowed:
+            element.archived_at = timezone.now() if archive else None
+            element.save(update_fields=["archived_at"])
+        refused = len(elements) - len(allowed)
+        text = f"{refused} of them are in projects where this takes the role “Editor”."
+        return told(request, f"{done} {len(allowed)} elements." if allowed else "", [text] if refused else [])

@@ -1,0 +1,106 @@
+"""Users; here and not in `projects`, because switching somebody off withdraws what they asked to have approved."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.views.decorators.http import require_POST
+from unfold.decorators import display
+from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+
+from generations import services
+from projects import members, permissions
+from projects.admin.access import StudioAdmin, access, person, sentence
+from projects.members import MembershipRefused
+
+admin.site.unregister(User)
+
+
+@admin.register(User)
+class UserAdmin(StudioAdmin, DjangoUserAdmin):
+    """For studio owners. Only superusers touch superusers: nobody gives themselves more than they have."""
+
+    form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
+    list_display = ["username", "full_name", "email", "kind", "is_active", "seen"]
+    list_filter = ["is_active"]
+    search_fields = ["username", "first_name", "last_name", "email"]
+    readonly_fields = ["is_active", "last_login", "date_joined"]
+    filter_horizontal = ()
+    fieldsets = [
+        (None, {"fields": ["username", "password"]}),
+        ("Person", {"fields": ["first_name", "last_name", "email"]}),
+        ("Rights", {"fields": ["is_active", "is_staff", "groups", "is_superuser"]}),
+        ("Dates", {"fields": ["last_login", "date_joined"]}),
+    ]
+    add_fieldsets = [(None, {"fields": ["username", "email", "is_staff", "usable_password", "password1", "password2"]})]
+    change_form_template = "admin/auth/user/studio_change_form.html"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return User.objects.prefetch_related("groups")
+
+    def _may(self, request: HttpRequest, action: str, obj: Any) -> bool:
+        if action == "edit" and isinstance(obj, User) and obj.is_superuser and not person(request).is_superuser:
+            return False
+        return access(request).is_studio_owner
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return access(request).is_studio_owner
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        return [*self.readonly_fields, *([] if person(request).is_superuser else ["is_superuser"])]
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        return {"is_staff": True, **super().get_changeform_initial_data(request)}
+
+    def get_urls(self) -> list[URLPattern]:
+        off, on = (
+            self.admin_site.admin_view(require_POST(view)) for view in (self.switch_off_view, self.switch_on_view)
+        )
+        return [
+            path("<id>/switch-off/", off, name="auth_user_switch_off"),
+            path("<id>/switch-on/", on, name="auth_user_switch_on"),
+            *super().get_urls(),
+        ]
+
+    @display(description="Name", ordering="first_name")
+    def full_name(self, user: User) -> str:
+        return user.get_full_name()
+
+    @display(description="Last login", ordering="last_login")
+    def seen(self, user: User) -> str:
+        return f"{user.last_login:%-d %b %Y, %H:%M} UTC" if user.last_login else "never"
+
+    @display(description="Kind", label={"Superuser": "primary", "Studio owner": "info", "Person": "default"})
+    def kind(self, user: User) -> str:
+        if user.is_superuser:
+            return "Superuser"
+        is_owner = any(group.name == permissions.STUDIO_OWNERS for group in user.groups.all())
+        return "Studio owner" if is_owner else "Person"
+
+    def _to(self, user: User) -> HttpResponse:
+        return HttpResponseRedirect(reverse("admin:auth_user_change", args=[user.pk]))
+
+    def switch_off_view(self, request: HttpRequest, id: str) -> HttpResponse:
+        user = self._changeable(request, id)
+        try:
+            services.switch_off(user, by=person(request))
+            messages.success(request, f"{user} is switched off: sessions, tokens and open invitations have ended.")
+        except MembershipRefused as refusal:
+            messages.error(request, sentence(refusal))
+        return self._to(user)
+
+    def switch_on_view(self, request: HttpRequest, id: str) -> HttpResponse:
+        user = self._changeable(request, id)
+        members.switch_on(user, by=person(request))
+        messages.success(request, f"{user} is switched on and can log in again.")
+        return self._to(user)
+
+    def _changeable(self, request: HttpRequest, id: str) -> User:
+        user: User = self.get_or_404(request, id)
+        if not self.has_change_permission(request, user):
+            raise PermissionDenied
+        return user

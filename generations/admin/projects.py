@@ -1,0 +1,138 @@
+"""Projects; here and not in `projects`, because their page shows what generations hold and make."""
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.views.decorators.http import require_POST
+from unfold.decorators import display
+
+from generations import reports
+from projects import permissions
+from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
+from projects.admin.display import amount, bars
+from projects.admin.members import MembershipInline, save_membership
+from projects.models import Project
+
+
+@admin.register(Project)
+class ProjectAdmin(StudioAdmin):
+    project_path = "pk"
+    change_action = "manage"
+    list_display = ["name", "members_count", "pictures_count", "generations_count", "time_zone", "state"]
+    list_filter = [ArchivedFilter]
+    search_fields = ["name", "description"]
+    fields = ["name", "description", "time_zone"]
+    inlines = [MembershipInline]
+    change_form_template = "admin/projects/project/change_form.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        counted: QuerySet[Any] = (
+            super()
+            .get_queryset(request)
+            .annotate(
+                members_count=Count("memberships", filter=Q(memberships__is_active=True), distinct=True),
+                pictures_count=Count("source_images", filter=Q(source_images__archived_at=None), distinct=True),
+                generations_count=Count("generations", distinct=True),
+            )
+        )
+        return counted
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return access(request).is_studio_owner
+
+    def get_inlines(self, request: HttpRequest, obj: Project | None) -> list[Any]:
+        return self.inlines if obj else []
+
+    def get_urls(self) -> list[URLPattern]:
+        views = {"archive": self.archive_view, "bring-back": self.bring_back_view}
+        own = [
+            path(f"<uuid:pk>/{name}/", self.admin_site.admin_view(require_POST(view)), name=f"projects_project_{name}")
+            for name, view in views.items()
+        ]
+        return [*own, *super().get_urls()]
+
+    @display(description="Members", ordering="members_count")
+    def members_count(self, project: Any) -> int:
+        return int(project.members_count)
+
+    @display(description="Pictures", ordering="pictures_count")
+    def pictures_count(self, project: Any) -> int:
+        return int(project.pictures_count)
+
+    @display(description="Generations", ordering="generations_count")
+    def generations_count(self, project: Any) -> int:
+        return int(project.generations_count)
+
+    @display(description="State", label={"Open": "success", "Archived": "default"})
+    def state(self, project: Project) -> str:
+        return "Archived" if project.archived_at else "Open"
+
+    def save_model(self, request: HttpRequest, obj: Project, form: forms.ModelForm, change: bool) -> None:
+        if not change:
+            permissions.require_studio_owner(person(request), "make projects")
+            obj.created_by = person(request)
+        obj.save()
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Roles change by the rules about members, not by saving rows."""
+        formset.save(commit=False)
+        for membership, changed in formset.changed_objects:
+            save_membership(membership, changed, request)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
+        project = self.get_object(request, object_id)
+        if project is None or not self.has_view_permission(request, project):
+            return super().change_view(request, object_id, form_url, extra_context)
+        spend = reports.project_spend(project)
+        member_budgets = [each for each in reports.member_budgets(project) if self._sees(request, project, each)]
+        context = {
+            "project": project,
+            "project_query": f"?project={project.pk}",
+            "project_links": self._links(access(request).may("manage", project.pk)),
+            "budget_bars": bars([*spend.figures, *member_budgets]),
+            "spent": amount(spend.spent),
+            "reserved": amount(spend.reserved),
+            "unconfirmed": amount(spend.unconfirmed) if spend.unconfirmed else "",
+            "has_own_budget": any(each.budget.project_id for each in spend.figures),
+            "studio_owners": permissions.names_of_studio_owners(),
+            "may_edit": access(request).may("edit", project.pk) and not project.archived_at,
+            "may_manage": access(request).may("manage", project.pk),
+        }
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def _links(self, may_manage: bool) -> list[tuple[str, str]]:
+        links = [
+            ("Source images", "admin:projects_sourceimage_changelist"),
+            ("Generations", "admin:generations_generation_changelist"),
+            ("Videos", "admin:generations_video_changelist"),
+            ("Spend entries", "admin:projects_spendentry_changelist"),
+        ]
+        return [*links, ("Invite somebody", "admin:projects_invitation_add")] if may_manage else links
+
+    def _sees(self, request: HttpRequest, project: Project, figures: Any) -> bool:
+        return access(request).may("manage", project.pk) or figures.budget.user_id == person(request).pk
+
+    def archive_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        return self._put_away(request, pk, archive=True)
+
+    def bring_back_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        return self._put_away(request, pk, archive=False)
+
+    def _put_away(self, request: HttpRequest, pk: Any, *, archive: bool) -> HttpResponse:
+        project = self.get_or_404(request, pk)
+        if not access(request).is_studio_owner:
+            raise PermissionDenied
+        project.archived_at = timezone.now() if archive else None
+        if not archive and Project.objects.filter(name=project.name, archived_at=None).exists():
+            messages.error(request, f"Another project is called {project.name} now: rename that one first.")
+        else:
+            project.save(update_fields=["archived_at"])
+            done = "is archived: nothing new can be made in it; what runs goes on" if archive else "is open again"
+            messages.success(request, f"{project} {done}.")
+        return HttpResponseRedirect(reverse("admin:projects_project_change", args=[project.pk]))

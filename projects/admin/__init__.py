@@ -1,0 +1,3 @@
+from projects.admin import budgets, ledger, members, source_images
+
+__all__ = ["budgets", "ledger", "members", "source_images"]

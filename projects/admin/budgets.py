@@ -1,0 +1,173 @@
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.template.loader import render_to_string
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from projects import budgets, permissions
+from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, access, person, sentence, told
+from projects.admin.display import BudgetBar, DollarsField, amount
+from projects.models import Budget, Enforcement, Membership, Period
+
+
+class BudgetForm(forms.ModelForm):
+    by: User  # set by the admin for each request
+    limit = DollarsField(label="Limit in dollars", help_text="Such as 10 or 1,250.50.")
+
+    class Meta:
+        model = Budget
+        fields = ["project", "user", "period", "enforcement", "limit"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        project, member = cleaned.get("project"), cleaned.get("user")
+        if not self.instance._state.adding or self.errors:
+            return cleaned
+        if project is None and member is not None:
+            raise ValidationError({"project": "A member's budget is one in a project: name the project."})
+        if project and member and not Membership.objects.filter(project=project, user=member, is_active=True).exists():
+            raise ValidationError({"user": f"{member} is no member of {project}: invite them first."})
+        if not permissions.may_set_budget(self.by, project, member):
+            raise ValidationError(
+                "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other "
+                f"members. Studio owners are: {permissions.names_of_studio_owners()}."
+            )
+        # Here, because the form's own check leaves out constraints that name a column it has no field for (archived_at).
+        Budget(**cleaned).validate_constraints()
+        return cleaned
+
+
+@admin.register(Budget)
+class BudgetAdmin(StudioAdmin):
+    form = BudgetForm
+    change_action = "manage"
+    list_display = ["budget", "enforcement_label", "limit_shown", "spent", "held", "free", "bar"]
+    list_filter = [ProjectFilter, ArchivedFilter]
+    list_select_related = ["project", "user"]
+    search_fields = ["project__name", "user__username"]
+    actions = ["archive"]
+    change_form_outer_before_template = "admin/projects/budget/bar.html"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """The studio's budgets bind everybody, so that every member sees them; another member's bind only that member."""
+        who = access(request)
+        rows = Budget.objects.select_related("project", "user")
+        if who.is_studio_owner:
+            return rows
+        mine, managed = who.projects("view"), who.projects("manage")
+        own = Q(user=None) | Q(user=person(request)) | Q(project__in=managed)
+        studio = Q(project=None) if who.roles else Q(pk=None)
+        return rows.filter(studio | (Q(project__in=mine) & own))
+
+    def has_view_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        if not isinstance(obj, Budget) or obj.project_id:
+            return super().has_view_permission(request, obj)
+        return access(request).may_somewhere("view")
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        if not isinstance(obj, Budget):
+            return super().has_change_permission(request)
+        return obj.archived_at is None and permissions.may_change_budget(person(request), obj)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """The figures of the whole page in two queries."""
+        changelist = super().get_changelist_instance(request)
+        rows = list(changelist.result_list)
+        figures = budgets.figures(Budget.objects.filter(pk__in=[row.pk for row in rows]))
+        known = {each.budget.pk: BudgetBar(each) for each in figures}
+        for row in rows:
+            row.as_bar = known[row.pk]
+        changelist.result_list = rows
+        return changelist
+
+    @display(description="Budget", ordering="project__name")
+    def budget(self, row: Any) -> str:
+        return str(row.as_bar.title)
+
+    @display(description="Kind", label={"Hard (refuses)": "info", "Soft (warns)": "warning", "Archived": "default"})
+    def enforcement_label(self, row: Budget) -> str:
+        return "Archived" if row.archived_at else row.get_enforcement_display()
+
+    @display(description="Limit", ordering="limit")
+    def limit_shown(self, row: Budget) -> str:
+        return amount(row.limit)
+
+    @display(description="Spent")
+    def spent(self, row: Any) -> str:
+        return str(row.as_bar.spent_shown)
+
+    @display(description="Held")
+    def held(self, row: Any) -> str:
+        return str(row.as_bar.reserved_shown)
+
+    @display(description="Free")
+    def free(self, row: Any) -> str:
+        return str(row.as_bar.free_shown)
+
+    @display(description="This period")
+    def bar(self, row: Any) -> SafeString:
+        return render_to_string("admin/includes/bar.html", {"bar": row.as_bar})
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Budget | None = None) -> list[str]:
+        return ["project", "user", "period", "enforcement"] if obj else []
+
+    def get_fields(self, request: HttpRequest, obj: Budget | None = None) -> list[str]:
+        if obj and not self.has_change_permission(request, obj):
+            return ["project", "user", "period", "enforcement", "limit_shown"]
+        return ["project", "user", "period", "enforcement", "limit"]
+
+    def get_form(self, request: HttpRequest, obj: Budget | None = None, change: bool = False, **kwargs: Any) -> Any:
+        form = super().get_form(request, obj, change, **kwargs)
+        form.by = person(request)
+        fields = form.base_fields
+        if "project" in fields:
+            fields["project"].required = not access(request).is_studio_owner
+            fields["project"].empty_label = "The whole studio"
+            fields["user"].empty_label = "Everybody together"
+            fields["user"].label = "Member"
+            fields["user"].help_text = "Leave it empty for a limit that everybody shares."
+            fields["project"].help_text = "A project can spend only when it has a budget of its own."
+            managed = access(request).open_projects("manage")
+            fields["user"].queryset = (
+                fields["user"].queryset.filter(memberships__project__in=managed, memberships__is_active=True).distinct()
+            )
+            fields["period"].choices = Period.choices
+            fields["enforcement"].choices = Enforcement.choices
+        return form
+
+    def save_model(self, request: HttpRequest, obj: Budget, form: BudgetForm, change: bool) -> None:
+        if change:
+            budgets.change_limit(obj, limit=form.cleaned_data["limit"], by=person(request))
+            return
+        made = budgets.create(
+            project=obj.project,
+            user=obj.user,
+            period=Period(obj.period),
+            enforcement=Enforcement(obj.enforcement),
+            limit=obj.limit,
+            by=person(request),
+        )
+        obj.__dict__.update(made.__dict__)
+
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
+        budget = self.get_object(request, object_id)
+        bar = [BudgetBar(each) for each in budgets.figures(Budget.objects.filter(pk=budget.pk))] if budget else []
+        context = {"budget_bars": bar, "title": str(budget), **(extra_context or {})}
+        return super().change_view(request, object_id, form_url, context)
+
+    @admin.action(description="Archive (nothing is checked against it any more)", permissions=["change"])
+    def archive(self, request: HttpRequest, queryset: QuerySet[Budget]) -> HttpResponse | None:
+        archived, refused = 0, []
+        for budget in queryset:
+            try:
+                budgets.archive(budget, by=person(request))
+                archived += 1
+            except (PermissionDenied, ValidationError) as refusal:
+                refused.append(sentence(refusal))
+        return told(request, f"Archived {archived} of {archived + len(refused)} budgets." if archived else "", refused)

@@ -1,0 +1,156 @@
+"""What somebody in marketing does, in a real browser: every page is used as they would, and nothing leaves the studio."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib.auth.models import User
+from playwright.sync_api import Page, expect
+from pytest_django.live_server_helper import LiveServer
+
+from generations import services
+from generations.models import Generation, Status
+from projects import budgets
+from projects.models import Project, Role
+from tests import factories
+from tests.browser.conftest import PHOTOS
+from tests.pipeline import ENDPOINT
+
+pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
+
+SANDBOX = "Sandbox: no real videos, no real money"
+
+
+@pytest.fixture
+def coffee(transactional_db: None) -> Project:
+    owner = factories.UserFactory(username="olive", is_superuser=True, is_staff=True)
+    project = factories.ProjectFactory(name="Coffee <script>alert('project')</script>", created_by=owner)
+    factories.budget(project, 10_000_000)
+    return project
+
+
+@pytest.fixture
+def eddie(coffee: Project) -> User:
+    user = factories.member(coffee, Role.EDITOR, username="eddie")
+    user.set_password("a-good-password")
+    user.save()
+    return user
+
+
+@pytest.fixture
+def studio(page: Page, live_server: LiveServer, eddie: User) -> Iterator[Page]:
+    """The studio with Eddie logged in. Ends with a failure if a page asked for anything elsewhere, ran a script that
+    somebody typed, or threw an error."""
+    trouble: list[str] = []
+    page.on("request", lambda request: None if request.url.startswith(live_server.url) else trouble.append(request.url))
+    page.on("dialog", lambda dialog: (trouble.append(f"a dialog: {dialog.message}"), dialog.dismiss()))
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.goto(f"{live_server.url}/admin/")
+    page.get_by_label("Username").fill("eddie")
+    page.get_by_label("Password").fill("a-good-password")
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
+    yield page
+    assert trouble == []
+
+
+def test_from_a_photograph_to_a_queued_video(studio: Page, coffee: Project) -> None:
+    expect(studio.get_by_text(SANDBOX, exact=True).locator("visible=true")).to_be_visible()
+    studio.get_by_role("link", name="Add pictures").click()
+    studio.get_by_label("Pictures").set_input_files(PHOTOS / "coffee.png")
+    expect(studio.get_by_label("Title")).to_have_value("")
+    studio.get_by_label("Title").fill("The cup <script>alert('title')</script>")
+    studio.get_by_role("button", name="Add", exact=True).click()
+    expect(studio.get_by_text("Added The cup <script>alert('title')</script>.")).to_be_visible()
+
+    studio.get_by_role("link", name="Make a video from this").click()
+    expect(studio.locator("input[name=image]:checked")).to_have_count(1)
+    price = studio.locator("#quote")
+    expect(price).to_contain_text("$2.10")
+    studio.locator("select[name=duration]").select_option("8")
+    expect(price).to_contain_text("$3.36")
+    expect(price).to_contain_text("$6.64 free after this.")
+    studio.get_by_role("textbox", name="Prompt").fill("Steam rises from the cup")
+    studio.get_by_role("button", name="Save as a draft").click()
+    expect(studio.get_by_text("Saved as a draft. Nothing is paid until you generate it.")).to_be_visible()
+    assert budgets.project_totals(coffee.pk)["reserved"] == 0
+
+    studio.get_by_role("button", name="Save and generate…").click()
+    expect(studio.get_by_text("$6.64 free after this.")).to_be_visible()
+    # Two clicks in a hurry.
+    studio.get_by_role("button", name="Generate for $3.36").dblclick()
+    expect(studio.get_by_text("Queued 1 video for $3.36.")).to_be_visible()
+    expect(studio.get_by_text("Queued", exact=True).first).to_be_visible()
+    assert budgets.project_totals(coffee.pk)["reserved"] == 3_360_000
+    assert Generation.objects.get().status == Status.QUEUED
+
+    studio.get_by_role("button", name="Cancel").click()
+    expect(studio.get_by_text("Cancelled. It cost nothing.")).to_be_visible()
+    assert budgets.project_totals(coffee.pk)["reserved"] == 0
+
+
+def test_several_shots_are_edited_in_rows(studio: Page, live_server: LiveServer, coffee: Project) -> None:
+    factories.source_image(coffee)
+    studio.goto(f"{live_server.url}/admin/generations/generation/add/")
+    studio.locator(".studio-pictures label").first.click()
+    studio.get_by_text("Several shots").click()
+    expect(studio.get_by_role("textbox", name="Prompt")).to_be_hidden()
+    for number, (words, seconds) in enumerate([("Wide", "4"), ("Close", "3")], start=1):
+        studio.get_by_label(f"Shot {number}: what happens").fill(words)
+        studio.get_by_label(f"Shot {number}: seconds").fill(seconds)
+    expect(studio.get_by_text("Now 7 seconds of 5.")).to_be_visible()
+    studio.get_by_role("button", name="Save as a draft").click()
+    expect(studio.get_by_text("The shots last 7 s together, the video 5 s: make them the same.")).to_be_visible()
+
+    studio.locator("select[name=duration]").select_option("7")
+    studio.get_by_role("button", name="Save as a draft").click()
+    expect(studio.get_by_text("Saved as a draft.")).to_be_visible()
+    assert Generation.objects.get().multi_prompt == [
+        {"prompt": "Wide", "duration": 4},
+        {"prompt": "Close", "duration": 3},
+    ]
+
+
+def test_page_follows_what_runs(studio: Page, live_server: LiveServer, coffee: Project, eddie: User) -> None:
+    image = factories.source_image(coffee)
+    inputs = {"image": str(image.pk), "prompt": "Steam rises"}
+    generation = services.queue(services.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie), by=eddie)
+    studio.goto(f"{live_server.url}/admin/generations/generation/{generation.pk}/change/")
+    expect(studio.get_by_text("It waits for a free place at the provider")).to_be_visible()
+
+    services.cancel(generation, by=eddie)
+    expect(studio.get_by_text("It was cancelled before it was sent, and cost nothing.")).to_be_visible(timeout=10_000)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_no_page_is_wider_than_the_screen(
+    studio: Page, live_server: LiveServer, coffee: Project, eddie: User, width: int
+) -> None:
+    image = factories.source_image(coffee)
+    inputs = {"image": str(image.pk), "prompt": "Steam" + "m" * 300}
+    generation = services.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie)
+    studio.set_viewport_size({"width": width, "height": 900})
+    pages = [
+        "",
+        f"projects/project/{coffee.pk}/change/",
+        "projects/membership/",
+        "projects/sourceimage/",
+        "projects/sourceimage/add/",
+        f"projects/sourceimage/{image.pk}/change/",
+        "projects/budget/",
+        "projects/spendentry/",
+        "generations/element/add/",
+        "generations/generation/",
+        "generations/generation/add/",
+        f"generations/generation/{generation.pk}/change/",
+        f"generations/generation/confirm/generate/?ids={generation.pk}",
+        "generations/video/",
+    ]
+    too_wide = []
+    for path in pages:
+        answer = studio.goto(f"{live_server.url}/admin/{path}")
+        assert answer is not None
+        assert answer.ok, path
+        if studio.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
+            too_wide.append(path)
+
+    assert too_wide == []
