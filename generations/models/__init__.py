@@ -1,3 +1,4 @@
+from generations.models.approval import Approval
 from generations.models.element import Element
 from generations.models.generation import (
     CANCELLABLE,
@@ -8,18 +9,22 @@ from generations.models.generation import (
     GenerationEvent,
     Status,
 )
-from generations.models.lane import Lane
+from generations.models.lane import Lane, PausedEndpoint
+from generations.models.reconciliation import Reconciliation
 from generations.models.video import Video
 
 __all__ = [
     "CANCELLABLE",
     "RETRYABLE",
+    "Approval",
     "Element",
     "Exchange",
     "Generation",
     "GenerationElement",
     "GenerationEvent",
     "Lane",
+    "PausedEndpoint",
+    "Reconciliation",
     "Status",
     "Video",
 ]

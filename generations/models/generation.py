@@ -8,6 +8,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from generations.models.approval import Approval
 from generations.models.element import Element
 from projects.models import Project, SourceImage
 
@@ -115,6 +116,11 @@ class Generation(models.Model):
         "self", on_delete=models.PROTECT, null=True, blank=True, related_name="retries", editable=False
     )
 
+    approval = models.ForeignKey(
+        Approval, on_delete=models.PROTECT, null=True, blank=True, related_name="generations", editable=False
+    )
+    tags = models.JSONField(default=list, blank=True, help_text="for reports and filters")
+
     # What is asked for, under the provider's names.
     endpoint = models.CharField(max_length=120)
     prompt = models.TextField(blank=True)
@@ -158,6 +164,7 @@ class Generation(models.Model):
     queued_at = models.DateTimeField(null=True, editable=False)
     submitted_at = models.DateTimeField(null=True, editable=False)
     completed_at = models.DateTimeField(null=True, editable=False)
+    announced_at = models.DateTimeField(null=True, editable=False, help_text="when who asked was told of its end")
     result_ignored_at = models.DateTimeField(
         null=True, editable=False, help_text="nobody wants the video any more; it is stored all the same"
     )
@@ -171,6 +178,11 @@ class Generation(models.Model):
             models.Index(fields=["settle_at"], condition=Q(settle_at__isnull=False), name="generation_to_settle"),
             models.Index(fields=["project", "-created_at"], name="generation_by_project"),
             models.Index(fields=["submitted_at"], name="generation_submitted"),
+            models.Index(
+                fields=["completed_at"],
+                condition=Q(announced_at=None, completed_at__isnull=False),
+                name="generation_to_announce",
+            ),
         ]
 
     def __str__(self) -> str:

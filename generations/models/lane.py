@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.utils import timezone
 
 
 class Lane(models.Model):
@@ -24,3 +25,21 @@ class Lane(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class PausedEndpoint(models.Model):
+    """An endpoint that nothing is submitted to: it charged more than was reserved, or an owner paused it."""
+
+    endpoint = models.CharField(max_length=120, primary_key=True)
+    paused_at = models.DateTimeField(default=timezone.now)
+    reason = models.CharField(max_length=500)
+    paused_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        help_text="empty: the studio itself",
+    )
+
+    def __str__(self) -> str:
+        return self.endpoint

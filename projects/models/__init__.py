@@ -1,10 +1,13 @@
-from projects.models.budget import Budget, BudgetPeriod, Enforcement, Period
+from projects.models.alert import Alert, AlertKind, Notification, NotificationPreference
+from projects.models.budget import Budget, BudgetPeriod, Enforcement, Period, TopUp
 from projects.models.idempotency import IdempotencyKey
 from projects.models.ledger import EntryKind, LedgerIsAppendOnly, SpendEntry, SpendLine
 from projects.models.project import Invitation, Membership, Project, Role, Studio
 from projects.models.source_image import SourceImage
 
 __all__ = [
+    "Alert",
+    "AlertKind",
     "Budget",
     "BudgetPeriod",
     "Enforcement",
@@ -13,6 +16,8 @@ __all__ = [
     "Invitation",
     "LedgerIsAppendOnly",
     "Membership",
+    "Notification",
+    "NotificationPreference",
     "Period",
     "Project",
     "Role",
@@ -20,4 +25,5 @@ __all__ = [
     "SpendEntry",
     "SpendLine",
     "Studio",
+    "TopUp",
 ]

@@ -55,6 +55,10 @@ class Period(models.TextChoices):
         )
 
 
+def default_thresholds() -> list[int]:
+    return [50, 80, 100]
+
+
 class BudgetQuerySet(models.QuerySet["Budget"]):
     def active(self) -> "BudgetQuerySet":
         return self.filter(archived_at=None)
@@ -76,6 +80,11 @@ class Budget(models.Model):
     period = models.CharField(max_length=10, choices=Period, default=Period.MONTH)
     enforcement = models.CharField(max_length=4, choices=Enforcement, default=Enforcement.HARD)
     limit = models.BigIntegerField(help_text="micro-dollars")
+    thresholds = models.JSONField(
+        default=default_thresholds,
+        blank=True,
+        help_text="percent of the limit at which its owners and approvers hear of it",
+    )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -143,6 +152,30 @@ class Budget(models.Model):
         if ends_at - latest.ends_at < (ends_at - starts_at) / 2:
             ends_at = period.bounds(ends_at, zone)[1]
         return latest.ends_at, ends_at
+
+
+class TopUp(models.Model):
+    """A one-off addition to a budget's limit that ends by itself; it is never changed, only ended sooner."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    budget = models.ForeignKey(Budget, on_delete=models.PROTECT, related_name="top_ups")
+    amount = models.BigIntegerField(help_text="micro-dollars")
+    reason = models.CharField(max_length=300)
+    starts_at = models.DateTimeField(default=timezone.now)
+    ends_at = models.DateTimeField(help_text="exclusive")
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    history = HistoricalRecords()
+
+    class Meta:
+        ordering = ["-starts_at"]
+        constraints = [
+            models.CheckConstraint(condition=Q(amount__gt=0), name="top_up_above_zero"),
+            models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="top_up_ends_after_it_starts"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Top-up of {self.budget} until {self.ends_at:%Y-%m-%d}"
 
 
 class BudgetPeriod(models.Model):

@@ -52,6 +52,7 @@ class EntryKind(models.TextChoices):
     CHARGE = "charge", "Charge"
     RELEASE = "release", "Release"
     ADJUST = "adjust", "Adjust"
+    REFUND = "refund", "Refund"
 
 
 class SpendEntry(AppendOnly):

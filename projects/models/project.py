@@ -55,6 +55,11 @@ class Project(models.Model):
         validators=[validate_time_zone],
         help_text="Budgets of this project turn at midnight here. A change applies from the next budget period.",
     )
+    approval_above = models.BigIntegerField(
+        null=True,
+        blank=True,
+        help_text="micro-dollars: what costs more, alone or queued together, needs an approver; empty: nothing does",
+    )
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
