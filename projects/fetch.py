@@ -331,7 +331,7 @@ def _host(response: requests.Response) -> str:
 
 
 def _without_queries(record: logging.LogRecord) -> bool:
-    record.msg, record.args = QUERY.sub("?…", record.getMessage()), ()
+    record.msg, record.args = QUERY.sub("?[hidden]", record.getMessage()), ()
     return True
 
 

@@ -162,7 +162,7 @@ def test_media_shows_only_pictures_and_videos_in_the_page(
     response = client.get(storage.url(storage.save(f"tests/media/{file_name}", ContentFile(b"<script>"))))
 
     assert response["Content-Disposition"].partition(";")[0] == disposition
-    response.close()
+    assert response.getvalue() == b"<script>"
 
 
 @pytest.mark.parametrize(
