@@ -37,10 +37,9 @@ BROKERS = {
 # Milliseconds after which the messages of a killed worker go to another one; with dramatiq's default of a minute and its
 # one-in-a-thousand maintenance they waited for over 40 s.
 REDIS_HEARTBEAT_TIMEOUT = 5_000
-SIGNED_URL_SECONDS = 3600
 
 
-def storage(url: str) -> dict[str, Any]:
+def storage(url: str, *, url_seconds: int) -> dict[str, Any]:
     """The entry of Django's STORAGES for `file:///folder`, `s3://bucket/prefix?region_name=…`, `gs://…` or `azure://…`.
 
     Query parameters are the options of that django-storages backend.
@@ -55,11 +54,21 @@ def storage(url: str) -> dict[str, Any]:
         raise EnvError("STORAGE_URL: Use file:///folder, s3://bucket, gs://bucket or azure://container.")
     options: dict[str, Any] = {"location": parts.path.strip("/"), **dict(parse_qsl(parts.query))}
     if parts.scheme == "s3":
-        options |= {"bucket_name": parts.netloc, "file_overwrite": False, "querystring_expire": SIGNED_URL_SECONDS}
+        options |= {
+            "bucket_name": parts.netloc,
+            "file_overwrite": False,
+            "signature_version": "s3v4",
+            "querystring_expire": url_seconds,
+        }
     elif parts.scheme == "gs":
-        options |= {"bucket_name": parts.netloc, "file_overwrite": False, "expiration": SIGNED_URL_SECONDS}
+        options |= {
+            "bucket_name": parts.netloc,
+            "file_overwrite": False,
+            "signature_version": "s3v4",
+            "expiration": url_seconds,
+        }
     else:
-        options |= {"azure_container": parts.netloc, "overwrite_files": False, "expiration_secs": SIGNED_URL_SECONDS}
+        options |= {"azure_container": parts.netloc, "overwrite_files": False, "expiration_secs": url_seconds}
     return {"BACKEND": STORAGE_BACKENDS[parts.scheme], "OPTIONS": options}
 
 

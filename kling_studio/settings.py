@@ -107,12 +107,14 @@ else:
     raise EnvError("DATABASE_URL: Use sqlite:///file or postgres://user:password@host:5432/name.")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+MEDIA_URL_SECONDS = env.int("MEDIA_URL_SECONDS", default=3600, validate=validate.Range(min=60))
 STORAGES = {
-    "default": environment.storage(env.str("STORAGE_URL", default=f"file://{quote(str(STUDIO_HOME))}/media")),
+    "default": environment.storage(
+        env.str("STORAGE_URL", default=f"file://{quote(str(STUDIO_HOME))}/media"), url_seconds=MEDIA_URL_SECONDS
+    ),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 MEDIA_URL = "/media/"
-MEDIA_URL_SECONDS = env.int("MEDIA_URL_SECONDS", default=3600, validate=validate.Range(min=60))
 STATIC_URL = "/static/"
 STATIC_ROOT = STUDIO_HOME / "static"
 STATIC_ROOT.mkdir(exist_ok=True)  # WhiteNoise warns without it, though the embedded mode needs no `collectstatic`
@@ -150,6 +152,8 @@ SANDBOX_RESOLUTION = env.str(
 WAVESPEED_API_KEY = env.str("WAVESPEED_API_KEY", default="")
 # Without a key the sandbox is the provider, and every page says so.
 WAVESPEED_SANDBOX = not WAVESPEED_API_KEY
+# Stands in FOCUS exports, which name the billing account.
+WAVESPEED_ACCOUNT_ID = env.str("WAVESPEED_ACCOUNT_ID", default="wavespeed", validate=validate.Length(min=1))
 _base_url = env.str("WAVESPEED_BASE_URL", default="", validate=environment.safe_origin).rstrip("/")
 WAVESPEED_BASE_URL = _base_url or (
     f"http://127.0.0.1:{SANDBOX_PORT}" if WAVESPEED_SANDBOX else "https://api.wavespeed.ai"
@@ -164,6 +168,7 @@ WAVESPEED_CONNECT_TIMEOUT = env.float("WAVESPEED_CONNECT_TIMEOUT", default=10.0,
 WAVESPEED_READ_TIMEOUT = env.float("WAVESPEED_READ_TIMEOUT", default=30.0, validate=above_zero)
 WAVESPEED_DEADLINE = env.float("WAVESPEED_DEADLINE", default=120.0, validate=above_zero)
 WAVESPEED_REFUND_HOURS = env.float("WAVESPEED_REFUND_HOURS", default=4.0, validate=above_zero)
+WAVESPEED_LIVE_PRICES = env.bool("WAVESPEED_LIVE_PRICES", default=False)
 WAVESPEED_POLL_SECONDS = env.float("WAVESPEED_POLL_SECONDS", default=5.0, validate=above_zero)
 
 # --- People -----------------------------------------------------------------------------------------------------------
@@ -177,6 +182,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 INVITATION_DAYS = env.int("INVITATION_DAYS", default=7, validate=at_least_one)
+APPROVAL_DAYS = env.int("APPROVAL_DAYS", default=7, validate=at_least_one)
 TOKEN_DAYS = env.int("TOKEN_DAYS", default=90, validate=at_least_one)
 
 _email = env.dj_email_url("EMAIL_URL", default="console://")
@@ -191,6 +197,8 @@ EMAIL_USE_TLS, EMAIL_USE_SSL, EMAIL_FILE_PATH = (
 )
 EMAIL_TIMEOUT = 20
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default="kling_studio <studio@localhost>")
+DIGEST_MINUTES = env.int("DIGEST_MINUTES", default=10, validate=at_least_one)
+ALERT_BALANCE_DAYS = env.int("ALERT_BALANCE_DAYS", default=7, validate=at_least_one)
 
 LANGUAGE_CODE = "en"
 USE_I18N = False
