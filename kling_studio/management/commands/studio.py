@@ -1,6 +1,8 @@
 import secrets
 import signal
+import tempfile
 from argparse import ArgumentParser
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -13,7 +15,7 @@ from django.core.management.base import BaseCommand, CommandError
 from generations import services
 from generations.models import Generation, Status
 from kling_studio import embedded, progress
-from kling_studio.management.commands.demo import BUDGET, PHOTO, PROMPT
+from kling_studio.management.commands.demo import BUDGET, PHOTO, PROMPT, cropped
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image
 from kling_studio.startup import require_no_check_errors
 from kling_studio.wsgi import application
@@ -91,8 +93,10 @@ class Command(BaseCommand):
         _queue(project, admin, RUNNING_PHOTO, RUNNING_PROMPT, duration=15)
 
 
-def _queue(project: Project, admin: User, photo: Any, prompt: str, *, duration: int) -> Generation:
-    inputs = {"image": str(add_image(project, photo, admin)), "prompt": prompt, "duration": duration, "sound": True}
+def _queue(project: Project, admin: User, photo: Path, prompt: str, *, duration: int) -> Generation:
+    with tempfile.TemporaryDirectory() as folder:
+        image = add_image(project, cropped(photo, Path(folder)), admin)
+    inputs = {"image": str(image), "prompt": prompt, "duration": duration, "sound": True}
     return services.queue(services.create(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=admin), by=admin)
 
 
