@@ -284,6 +284,8 @@ LOGGING = {
         "PIL": {"level": "WARNING"},
         "apscheduler": {"level": "WARNING"},
         "dramatiq": {"level": "WARNING"},
+        # A line a request is for machines.
+        "django_structlog": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
     },
 }
 logs.configure()

@@ -1,5 +1,4 @@
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,13 +14,7 @@ QUIET = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PHOTOS = Path(__file__).resolve().parent.parent / "data" / "photos"
-
-
-@pytest.fixture(autouse=True, scope="session")
-def static_root() -> None:
-    """WhiteNoise warns when the folder of `collectstatic` is missing."""
-    settings.STATIC_ROOT.mkdir(exist_ok=True)
+PHOTOS = settings.BASE_DIR / "kling_studio" / "photos"
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from PIL import Image, ImageCms, ImageDraw
 
 from projects.images import KLING_LIMITS, MAX_PIXELS, ImageLimits, ImageRefused, NormalisedImage, normalise
 
-PHOTOS = Path(__file__).parent.parent / "data" / "photos"
+PHOTOS = Path(__file__).parents[2] / "kling_studio" / "photos"
 ORIENTATION, MAKE, GPS, GPS_LATITUDE_REF = 0x0112, 0x010F, 0x8825, 1
 RED, GREEN, BLUE, YELLOW = (200, 30, 30), (30, 160, 30), (30, 30, 200), (220, 220, 40)
 

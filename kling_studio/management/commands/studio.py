@@ -47,7 +47,8 @@ class Command(BaseCommand):
             )
         except OSError as error:
             raise CommandError(f"Port {options['port']} is taken: {error.strerror}. Use --port N.") from error
-        signal.signal(signal.SIGTERM, _interrupt)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, _interrupt)  # SIGINT too: a shell starts what runs in the background without it
         with embedded.running():
             if first_start:
                 admin = self._make_admin()
