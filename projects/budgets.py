@@ -4,6 +4,8 @@ Every change of money or of a limit holds the till, so that each is wholly befor
 """
 
 import uuid
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +17,10 @@ from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.utils import timezone
 
 from projects import permissions
-from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry, SpendLine, Studio
+from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry, SpendLine, Studio, TopUp
+
+# As many characters as the column takes.
+MAX_REASON = 300
 
 
 @dataclass(frozen=True)
@@ -27,10 +32,16 @@ class Figures:
     ends_at: datetime | None
     spent: int
     reserved: int
+    topped_up: int = 0
+
+    @property
+    def base_limit(self) -> int:
+        return self.budget.limit
 
     @property
     def limit(self) -> int:
-        return self.budget.limit
+        """What is in force now: the budget's own limit and the top-ups that last."""
+        return self.base_limit + self.topped_up
 
     @property
     def free(self) -> int:
@@ -50,7 +61,14 @@ def hold_till() -> None:
 
 @transaction.atomic
 def create(
-    *, project: Project | None, user: User | None, period: Period, enforcement: Enforcement, limit: int, by: User
+    *,
+    project: Project | None,
+    user: User | None,
+    period: Period,
+    enforcement: Enforcement,
+    limit: int,
+    by: User,
+    thresholds: Sequence[int] | None = None,
 ) -> Budget:
     """Makes a budget that opens with what was charged and held since its period began.
 
@@ -59,6 +77,8 @@ def create(
     _require_may_set(by, project, user)
     hold_till()
     budget = Budget(project=project, user=user, period=period, enforcement=enforcement, limit=limit, created_by=by)
+    if thresholds is not None:
+        budget.thresholds = list(thresholds)
     budget.full_clean()
     budget.save()
     open_period(budget, timezone.now())
@@ -68,14 +88,90 @@ def create(
 @transaction.atomic
 def change_limit(budget: Budget, *, limit: int, by: User) -> None:
     """Takes effect at once, below what is spent too: then nothing new passes, and what is held goes on."""
+    _change(budget, "limit", limit, by=by)
+
+
+@transaction.atomic
+def change_thresholds(budget: Budget, *, thresholds: Sequence[int], by: User) -> None:
+    """Percents of the limit at which people hear of it; one that was told in this period is not told again."""
+    _change(budget, "thresholds", list(thresholds), by=by)
+
+
+def _change(budget: Budget, field: str, value: Any, *, by: User) -> None:
     _require_may_set(by, budget.project, budget.user)
+    _hold(budget)
+    setattr(budget, field, value)
+    budget.full_clean()
+    budget.save(update_fields=[field])
+
+
+def _hold(budget: Budget) -> None:
+    """Takes the till and reads the budget as it is now; raises `ValidationError` if it is archived."""
     hold_till()
     budget.refresh_from_db()
     if budget.archived_at:
         raise ValidationError("This budget is archived: make a new one instead.")
-    budget.limit = limit
-    budget.full_clean()
-    budget.save(update_fields=["limit"])
+
+
+@transaction.atomic
+def top_up(
+    budget: Budget, *, amount: int, ends_at: datetime, reason: str, by: User, starts_at: datetime | None = None
+) -> TopUp:
+    """Raises the limit by `amount` from `starts_at` (or now) until `ends_at`, in each period that lies between them.
+
+    Raises `PermissionDenied` like a change of the limit, and `ValidationError`.
+    """
+    _require_may_set(by, budget.project, budget.user)
+    _hold(budget)
+    now = timezone.now()
+    top_up = TopUp(
+        budget=budget,
+        amount=amount,
+        reason=reason.strip(),
+        starts_at=now if starts_at is None else starts_at,
+        ends_at=ends_at,
+        created_by=by,
+    )
+    _check_top_up(top_up, now)
+    top_up.save()
+    return top_up
+
+
+def _check_top_up(top_up: TopUp, now: datetime) -> None:
+    errors = {}
+    if top_up.amount <= 0:
+        errors["amount"] = "A top-up is more than zero dollars; to take money away, lower the limit."
+    if not top_up.reason:
+        errors["reason"] = "Say why: whoever reads the books later will want to know."
+    elif len(top_up.reason) > MAX_REASON:
+        errors["reason"] = f"A reason has at most {MAX_REASON} characters; this one has {len(top_up.reason)}."
+    if top_up.starts_at < now:
+        errors["starts_at"] = "A top-up starts now or later, not in the past."
+    if top_up.ends_at <= now:
+        errors["ends_at"] = "A top-up ends in the future: give a later end."
+    elif top_up.ends_at <= top_up.starts_at:
+        errors["ends_at"] = "A top-up ends after it starts: give a later end."
+    if errors:
+        raise ValidationError(errors)
+
+
+@transaction.atomic
+def end_top_up(top_up: TopUp, *, by: User) -> None:
+    """Ends it now, or before it has begun; what it let through goes on. Raises `PermissionDenied` and `ValidationError`."""
+    _require_may_set(by, top_up.budget.project, top_up.budget.user)
+    hold_till()
+    top_up.refresh_from_db()
+    now = timezone.now()
+    if top_up.ends_at <= now:
+        raise ValidationError("This top-up has ended already.")
+    top_up.ends_at = max(now, top_up.starts_at)
+    top_up.save(update_fields=["ends_at"])
+
+
+def topped_up(budgets: Collection[Budget], now: datetime) -> Counter[uuid.UUID]:
+    """By budget, what its top-ups add to its limit at `now`, in micro-dollars."""
+    lasting = TopUp.objects.filter(budget__in=budgets, starts_at__lte=now, ends_at__gt=now)
+    return Counter(dict(lasting.order_by().values_list("budget").annotate(Sum("amount"))))
 
 
 @transaction.atomic
@@ -133,20 +229,30 @@ def _open_with_what_was_booked(period: BudgetPeriod) -> None:
 
 
 def figures(budgets: models.QuerySet[Budget]) -> list[Figures]:
-    """Each budget's present period, in two queries; one that nothing was reserved in yet reads zero."""
+    """Each budget's present period, in three queries; one that nothing was reserved in yet reads zero."""
     now = timezone.now()
     listed = list(budgets.select_related("project", "user"))
     newest = BudgetPeriod.objects.filter(budget=OuterRef("budget")).order_by("-starts_at").values("pk")[:1]
     periods = BudgetPeriod.objects.filter(budget__in=listed, pk=Subquery(newest))
     latest = {period.budget_id: period for period in periods}
-    return [_figures(budget, latest.get(budget.pk), now) for budget in listed]
+    added = topped_up(listed, now)
+    return [_figures(budget, latest.get(budget.pk), now, added[budget.pk]) for budget in listed]
 
 
-def _figures(budget: Budget, latest: BudgetPeriod | None, now: datetime) -> Figures:
+def _figures(budget: Budget, latest: BudgetPeriod | None, now: datetime, topped_up: int) -> Figures:
     if latest is not None and latest.lasts(now):
-        return Figures(budget, latest.starts_at, latest.ends_at, latest.spent, latest.reserved)
+        return Figures(budget, latest.starts_at, latest.ends_at, latest.spent, latest.reserved, topped_up)
     starts_at, ends_at = budget.bounds(latest, now)
-    return Figures(budget, starts_at, ends_at, spent=0, reserved=0)
+    return Figures(budget, starts_at, ends_at, spent=0, reserved=0, topped_up=topped_up)
+
+
+def figures_of(periods: Sequence[BudgetPeriod], now: datetime) -> list[Figures]:
+    """How the budget of each period stands in it, with the top-ups of `now`."""
+    added = topped_up([period.budget for period in periods], now)
+    return [
+        Figures(each.budget, each.starts_at, each.ends_at, each.spent, each.reserved, added[each.budget_id])
+        for each in periods
+    ]
 
 
 def of_project(project: Project) -> models.QuerySet[Budget]:

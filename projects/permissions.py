@@ -35,11 +35,27 @@ def studio_owners() -> QuerySet[User]:
     return owners.distinct().order_by("username")
 
 
+def who_may(action: str, project: Project) -> QuerySet[User]:
+    """Everybody who may do it in the project: its members by their roles, and studio owners."""
+    able = [role for role in Role if RANK[role] >= RANK[LEAST_ROLE[action]]]
+    members = Membership.objects.filter(project=project, is_active=True, role__in=able).values("user_id")
+    people = User.objects.filter(Q(pk__in=members, is_active=True) | Q(pk__in=studio_owners().values("pk")))
+    return people.order_by("username")
+
+
 def visible_projects(user: "Person") -> QuerySet[Project]:
     """The projects, archived ones too, that `user` may see; to everybody else they do not exist."""
     if is_studio_owner(user):
         return Project.objects.all()
     return Project.objects.filter(pk__in=_memberships(user).values("project_id"))
+
+
+def projects_where(user: "Person", action: str) -> QuerySet[Project]:
+    """The projects, archived ones too, in which `user` may do it."""
+    if is_studio_owner(user):
+        return Project.objects.all()
+    able = [role for role in Role if RANK[role] >= RANK[LEAST_ROLE[action]]]
+    return Project.objects.filter(pk__in=_memberships(user).filter(role__in=able).values("project_id"))
 
 
 def roles(user: "Person") -> dict[uuid.UUID, Role]:

@@ -1,4 +1,4 @@
-"""Moves money: reserve, charge, release, adjust. The only code that writes the ledger; a key is booked once.
+"""Moves money: reserve, charge, release, adjust, refund. The only code that writes the ledger; a key is booked once.
 
 All amounts are micro-dollars. A hard budget is checked when money is reserved; what was reserved is later charged or
 released in the budget periods of the reservation, whatever budgets there are by then. A key that comes again gives the
@@ -6,7 +6,8 @@ entry that exists, with the first amount; one that stands for another booking ra
 """
 
 import uuid
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
 
 from django.contrib.auth.models import User
@@ -14,15 +15,18 @@ from django.db import transaction
 from django.utils import timezone
 
 from projects import budgets, permissions
+from projects.budgets import MAX_REASON, Figures
 from projects.models import Budget, BudgetPeriod, Enforcement, EntryKind, Project, SpendEntry, SpendLine
 from projects.money import shown
 
-# As many characters as the column takes; the text may be the provider's.
-MAX_REASON = 300
+NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class SpendRefused(Exception):
     """The money was not reserved, and nothing changed. The text is for people."""
+
+    # On whose behalf it was asked for, until the refusal is told.
+    spender: tuple[Project, User] | None = None
 
 
 class NoBudget(SpendRefused):
@@ -35,24 +39,41 @@ class NoBudget(SpendRefused):
         )
 
 
-class OverBudget(SpendRefused):
-    """A hard budget refuses: `needed` is more than its `free`, which is below zero after a limit was lowered."""
+class ProjectArchived(SpendRefused):
+    """Nothing new is spent in an archived project; what it holds is still charged or released."""
 
-    def __init__(self, needed: int, budget: Budget, period: BudgetPeriod) -> None:
+    def __init__(self, project: Project) -> None:
+        super().__init__(f"{project} is archived, so nothing can be spent in it any more.")
+
+
+class OverBudget(SpendRefused):
+    """A hard budget refuses: `needed` is more than its `free`, which is below zero after a limit was lowered.
+
+    Where several refuse, it is the one with the least free, and among equals the one that resets last.
+    """
+
+    def __init__(self, needed: int, figures: Figures) -> None:
         self.needed = needed
-        self.free = budget.limit - period.spent - period.reserved
-        self.budget = budget
-        self.resets_at = period.ends_at
-        until = f" until {_day(period.ends_at, budget)}" if period.ends_at else ""
+        self.free = figures.free
+        self.limit = figures.limit
+        self.budget = figures.budget
+        self.resets_at = figures.ends_at
+        until = f" until {_day(self.resets_at, self.budget)}" if self.resets_at else ""
         # Rounded apart, so that the two never read the same.
         need, free = shown(needed, ROUND_CEILING), shown(max(self.free, 0), ROUND_FLOOR)
+        topped_up = f", {shown(figures.topped_up)} of it topped up" if figures.topped_up else ""
         super().__init__(
-            f"Not enough budget: this needs {need}, {free} is free{until} ({budget}, limit {shown(budget.limit)})."
+            f"Not enough budget: this needs {need}, {free} is free{until} "
+            f"({self.budget}, limit {shown(self.limit)}{topped_up})."
         )
 
 
 class HoldEnded(Exception):
     """The reservation was charged or released before; what was charged is corrected by an adjustment."""
+
+
+class RefundExceedsCharge(Exception):
+    """More would be given back than was taken: the charge that it belongs to is not booked (yet), or is smaller."""
 
 
 def _day(moment: datetime, budget: Budget) -> str:
@@ -66,7 +87,8 @@ def reserve(
 ) -> SpendEntry:
     """Holds `amount` in every budget that matches; the same key again gives the entry that exists.
 
-    Raises `NoBudget` or `OverBudget`, and then nothing is held.
+    Raises `ProjectArchived`, `NoBudget` or `OverBudget`, and then nothing is held. A soft budget lets it through: see
+    `soft_budgets_passed`.
     """
     if amount < 0:
         raise ValueError("A reservation is not negative.")
@@ -75,11 +97,13 @@ def reserve(
         return booked
     if reservation_of(reference):
         raise ValueError(f"Money for {reference} was reserved before, under another key.")
+    if Project.objects.filter(pk=project.pk, archived_at__isnull=False).exists():
+        raise ProjectArchived(project)
     matching = list(Budget.objects.matching(project.pk, user.pk).select_for_update())
     if not any(budget.project_id and not budget.user_id for budget in matching):
         raise NoBudget(project)
     now = timezone.now()
-    periods = {budget: budgets.open_period(budget, now) for budget in matching}
+    periods = [budgets.open_period(budget, now) for budget in matching]
     entry = SpendEntry.objects.create(
         key=key,
         kind=EntryKind.RESERVE,
@@ -91,15 +115,29 @@ def reserve(
         created_by=by,
         created_at=now,
     )
-    for budget, period in periods.items():
-        limit = budget.limit if budget.enforcement == Enforcement.HARD else None
-        if not budgets.add_to_period(period.pk, reserved=amount, spent=0, limit=limit):
-            raise OverBudget(amount, budget, period)
+    _hold_in(periods, amount, now)
     SpendLine.objects.bulk_create(
-        SpendLine(entry=entry, budget_period=period, reserved_delta=amount, spent_delta=0)
-        for period in periods.values()
+        SpendLine(entry=entry, budget_period=period, reserved_delta=amount, spent_delta=0) for period in periods
     )
     return entry
+
+
+def _hold_in(periods: Sequence[BudgetPeriod], amount: int, now: datetime) -> None:
+    """Raises the tightest `OverBudget` unless all hard budgets agree."""
+    refusals = []
+    for period, figures in zip(periods, budgets.figures_of(periods, now), strict=True):
+        limit = figures.limit if figures.budget.enforcement == Enforcement.HARD else None
+        if not budgets.add_to_period(period.pk, reserved=amount, spent=0, limit=limit):
+            refusals.append(OverBudget(amount, figures))
+    if refusals:
+        raise max(refusals, key=lambda refusal: (-refusal.free, refusal.resets_at or NEVER))
+
+
+def soft_budgets_passed(reservation: SpendEntry) -> list[Figures]:
+    """The soft budgets that are over their limit in the period of this reservation: what to warn of."""
+    periods = BudgetPeriod.objects.filter(lines__entry=reservation, budget__enforcement=Enforcement.SOFT)
+    standing = budgets.figures_of(list(periods.select_related("budget__project", "budget__user")), timezone.now())
+    return [figures for figures in standing if figures.free < 0]
 
 
 def charge(reservation: SpendEntry, *, amount: int, key: str, reason: str = "", by: User | None = None) -> SpendEntry:
@@ -120,12 +158,22 @@ def adjust(reservation: SpendEntry, *, amount: int, key: str, reason: str, by: U
     return _book(reservation, EntryKind.ADJUST, spent=amount, ends=False, key=key, reason=reason, by=by)
 
 
+def refund(reservation: SpendEntry, *, amount: int, key: str, reason: str, by: User | None = None) -> SpendEntry:
+    """Gives back `amount` (above zero) of what was charged, in the budget periods of the reservation; no hold re-opens.
+
+    The key is the provider's billing row, so that a row is booked once. Raises `RefundExceedsCharge` where less was spent.
+    """
+    return _book(reservation, EntryKind.REFUND, spent=-amount, ends=False, key=key, reason=reason, by=by)
+
+
 @transaction.atomic
 def _book(
     reservation: SpendEntry, kind: EntryKind, *, spent: int, ends: bool, key: str, reason: str, by: User | None
 ) -> SpendEntry:
     if kind == EntryKind.CHARGE and spent < 0:
         raise ValueError("A charge is not negative.")
+    if kind == EntryKind.REFUND and spent >= 0:
+        raise ValueError("A refund is the amount that is given back, above zero.")
     budgets.hold_till()
     if booked := _booked(key, kind, reservation.reference):
         return booked
@@ -134,6 +182,11 @@ def _book(
         raise HoldEnded(f"The reservation for {reservation.reference} was ended before.")
     if kind == EntryKind.CHARGE and reservation.entries.filter(kind=kind).exists():
         raise HoldEnded(f"The reservation for {reservation.reference} was charged before.")
+    if kind == EntryKind.REFUND and charged(reservation.reference) < -spent:
+        raise RefundExceedsCharge(
+            f"{shown(-spent)} can't be refunded for {reservation.reference}: "
+            f"{shown(charged(reservation.reference))} was spent on it."
+        )
     ends = ends and held
     entry = SpendEntry.objects.create(
         key=key,

@@ -42,6 +42,10 @@ class Migration(migrations.Migration):
             name='kind',
             field=models.CharField(choices=[('reserve', 'Reserve'), ('charge', 'Charge'), ('release', 'Release'), ('adjust', 'Adjust'), ('refund', 'Refund')], max_length=10),
         ),
+        migrations.AddIndex(
+            model_name='spendentry',
+            index=models.Index(fields=['created_at'], name='spend_by_time'),
+        ),
         migrations.CreateModel(
             name='Alert',
             fields=[
@@ -52,6 +56,8 @@ class Migration(migrations.Migration):
                 ('title', models.CharField(max_length=200)),
                 ('text', models.TextField()),
                 ('path', models.CharField(blank=True, help_text='the page about it, without the host', max_length=300)),
+                ('links', models.JSONField(default=list, help_text='several things that it is about: [text, path] each')),
+                ('count', models.PositiveIntegerField(default=1, help_text='how many times it happened')),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
                 ('budget_period', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='alerts', to='projects.budgetperiod')),
                 ('project', models.ForeignKey(null=True, on_delete=django.db.models.deletion.PROTECT, related_name='alerts', to='projects.project')),
@@ -90,6 +96,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('read_at', models.DateTimeField(null=True)),
+                ('email_at', models.DateTimeField(help_text='when it is due by e-mail; ahead while somebody sends it; empty: not to be sent (any more)', null=True)),
                 ('emailed_at', models.DateTimeField(null=True)),
                 ('alert', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to='projects.alert')),
                 ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='notifications', to=settings.AUTH_USER_MODEL)),
@@ -132,7 +139,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='notification',
-            index=models.Index(condition=models.Q(('emailed_at', None)), fields=['user'], name='notification_to_email'),
+            index=models.Index(condition=models.Q(('email_at__isnull', False)), fields=['email_at'], name='notification_to_email'),
         ),
         migrations.AddConstraint(
             model_name='notification',

@@ -1,11 +1,12 @@
 from projects.models.alert import Alert, AlertKind, Notification, NotificationPreference
-from projects.models.budget import Budget, BudgetPeriod, Enforcement, Period, TopUp
+from projects.models.budget import MAX_THRESHOLD, Budget, BudgetPeriod, Enforcement, Period, TopUp
 from projects.models.idempotency import IdempotencyKey
 from projects.models.ledger import EntryKind, LedgerIsAppendOnly, SpendEntry, SpendLine
 from projects.models.project import Invitation, Membership, Project, Role, Studio
 from projects.models.source_image import SourceImage
 
 __all__ = [
+    "MAX_THRESHOLD",
     "Alert",
     "AlertKind",
     "Budget",

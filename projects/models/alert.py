@@ -31,6 +31,8 @@ class Alert(models.Model):
     title = models.CharField(max_length=200)
     text = models.TextField()
     path = models.CharField(max_length=300, blank=True, help_text="the page about it, without the host")
+    links = models.JSONField(default=list, help_text="several things that it is about: [text, path] each")
+    count = models.PositiveIntegerField(default=1, help_text="how many times it happened")
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -53,6 +55,9 @@ class Notification(models.Model):
     alert = models.ForeignKey(Alert, on_delete=models.CASCADE, related_name="notifications")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="notifications")
     read_at = models.DateTimeField(null=True)
+    email_at = models.DateTimeField(
+        null=True, help_text="when it is due by e-mail; ahead while somebody sends it; empty: not to be sent (any more)"
+    )
     emailed_at = models.DateTimeField(null=True)
 
     class Meta:
@@ -60,7 +65,7 @@ class Notification(models.Model):
         constraints = [models.UniqueConstraint(fields=["alert", "user"], name="notification_once_per_person")]
         indexes = [
             models.Index(fields=["user"], condition=Q(read_at=None), name="notification_unread"),
-            models.Index(fields=["user"], condition=Q(emailed_at=None), name="notification_to_email"),
+            models.Index(fields=["email_at"], condition=Q(email_at__isnull=False), name="notification_to_email"),
         ]
 
     def __str__(self) -> str:

@@ -13,6 +13,8 @@ from projects.models.project import Project, Studio
 
 # A total budget has one period; it began before anything could be spent.
 BEGINNING = datetime(2020, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC"))
+# Percent; a soft budget may be told of beyond its limit.
+MAX_THRESHOLD = 200
 
 
 class Enforcement(models.TextChoices):
@@ -57,6 +59,12 @@ class Period(models.TextChoices):
 
 def default_thresholds() -> list[int]:
     return [50, 80, 100]
+
+
+def _are_thresholds(value: object) -> bool:
+    if not isinstance(value, list) or not all(type(each) is int and 1 <= each <= MAX_THRESHOLD for each in value):
+        return False
+    return len(set(value)) == len(value)
 
 
 class BudgetQuerySet(models.QuerySet["Budget"]):
@@ -128,6 +136,13 @@ class Budget(models.Model):
             raise ValidationError({"limit": "A limit is zero or more dollars."})
         if self.user and not self.project:
             raise ValidationError({"project": "A member's budget is one in a project: name the project."})
+        if not _are_thresholds(self.thresholds):
+            raise ValidationError(
+                {
+                    "thresholds": f"Thresholds are different whole percents from 1 to {MAX_THRESHOLD}, such as 50, 80, 100."
+                }
+            )
+        self.thresholds = sorted(self.thresholds)
 
     @property
     def scope(self) -> str:

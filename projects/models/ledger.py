@@ -91,7 +91,10 @@ class SpendEntry(AppendOnly):
     class Meta:
         ordering = ["-created_at", "id"]
         verbose_name_plural = "spend entries"
-        indexes = [models.Index(fields=["project", "-created_at"], name="spend_by_project_and_time")]
+        indexes = [
+            models.Index(fields=["project", "-created_at"], name="spend_by_project_and_time"),
+            models.Index(fields=["created_at"], name="spend_by_time"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["reference"], condition=models.Q(kind=EntryKind.RESERVE), name="spend_reserved_once"

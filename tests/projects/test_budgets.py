@@ -335,6 +335,41 @@ def test_month_budget_turns_at_local_midnight(project: Project, zone: str, last:
     assert balances(before) == balances(after) == (0, 2 * DOLLAR)
 
 
+@pytest.mark.parametrize(
+    ("zone", "period", "first", "following"),
+    [
+        # The clocks of Los Angeles go forward on 8 March 2026, so that the day has 23 hours, and back on 1 November.
+        ("America/Los_Angeles", Period.DAY, "2026-03-08 08:00", "2026-03-09 07:00"),
+        ("America/Los_Angeles", Period.DAY, "2026-11-01 07:00", "2026-11-02 08:00"),
+        ("America/Los_Angeles", Period.WEEK, "2026-03-02 08:00", "2026-03-09 07:00"),
+        ("America/Los_Angeles", Period.MONTH, "2026-03-01 08:00", "2026-04-01 07:00"),
+        ("America/Los_Angeles", Period.MONTH, "2026-11-01 07:00", "2026-12-01 08:00"),
+        ("America/Los_Angeles", Period.QUARTER, "2026-10-01 07:00", "2027-01-01 08:00"),
+        ("Asia/Kolkata", Period.DAY, "2026-03-07 18:30", "2026-03-08 18:30"),
+        ("Asia/Kolkata", Period.MONTH, "2026-02-28 18:30", "2026-03-31 18:30"),
+        ("Asia/Kolkata", Period.MONTH, "2026-10-31 18:30", "2026-11-30 18:30"),
+    ],
+)
+def test_budget_lasts_from_local_midnight_to_local_midnight_over_changes_of_the_clock(
+    project: Project, zone: str, period: Period, first: str, following: str
+) -> None:
+    project.time_zone = zone
+    project.save()
+    instant = timedelta(microseconds=1)
+    with time_machine.travel(utc(first) - instant, tick=False):
+        budget = factories.budget(project, DOLLAR, period=period)
+        factories.reservation(project, amount=DOLLAR)
+    for moment in (utc(first), utc(following)):
+        with time_machine.travel(moment, tick=False):
+            factories.reservation(project, amount=DOLLAR)
+        with time_machine.travel(moment + instant, tick=False), pytest.raises(spend.OverBudget):
+            factories.reservation(project, amount=1)
+    with time_machine.travel(utc(following) - instant, tick=False):
+        assert budget.bounds(None, utc(following) - instant) == (utc(first), utc(following))
+
+    assert [balances(each) for each in budget.periods.all()] == [(0, DOLLAR)] * 3
+
+
 # --- A budget that is created later -----------------------------------------------------------------------------------
 
 
@@ -440,12 +475,12 @@ def test_figures_take_as_many_queries_for_thirty_budgets_as_for_one(project: Pro
         return len(captured)
 
     factories.budget(project, DOLLAR)
-    assert queries(lambda: budgets.figures(Budget.objects.all())) == 2
+    assert queries(lambda: budgets.figures(Budget.objects.all())) == 3
     for _ in range(29):
         factories.budget(project, DOLLAR, user=factories.member(project), period=Period.MONTH)
-    assert queries(lambda: budgets.figures(Budget.objects.all())) == 2
+    assert queries(lambda: budgets.figures(Budget.objects.all())) == 3
     with time_machine.travel(datetime.now(UTC) + timedelta(days=40), tick=False):
-        assert queries(lambda: budgets.figures(Budget.objects.all())) == 2
+        assert queries(lambda: budgets.figures(Budget.objects.all())) == 3
 
 
 def test_of_project_are_the_budgets_that_bind_everybody(project: Project, editor: User, studio_owner: User) -> None:

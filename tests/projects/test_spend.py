@@ -7,6 +7,7 @@ import time_machine
 from django.contrib.auth.models import User
 from django.db import Error, connection, transaction
 from django.db.models import Sum
+from django.utils import timezone
 
 from projects import budgets, spend
 from projects.models import (
@@ -250,6 +251,40 @@ def test_over_budget_names_the_budget_that_refused(project: Project, editor: Use
     )
 
 
+@time_machine.travel("2026-11-22T12:00Z", tick=False)
+def test_over_budget_names_the_tightest_of_several_that_refuse(project: Project, editor: User) -> None:
+    limits = {"studio": 2 * DOLLAR, "project": 1 * DOLLAR, "member": 1_500_000}
+    factories.budget(None, limits["studio"])
+    factories.budget(project, limits["project"], period=Period.MONTH)
+    factories.budget(project, limits["member"], user=editor)
+
+    assert "$1.00 is free until 1 December 2026 (Coffee budget, per month" in refusal(
+        lambda: factories.reservation(project, editor)
+    )
+
+
+@time_machine.travel("2026-11-22T12:00Z", tick=False)
+def test_over_budget_names_the_one_that_resets_last_of_several_that_are_as_tight(project: Project) -> None:
+    for period in (Period.YEAR, Period.DAY, Period.MONTH):
+        factories.budget(project, DOLLAR, period=period)
+    assert "until 1 January 2027 (Coffee budget, per year" in refusal(lambda: factories.reservation(project))
+
+    factories.budget(project, DOLLAR, period=Period.TOTAL)
+    assert "$1.00 is free (Coffee budget, in total" in refusal(lambda: factories.reservation(project))
+
+
+def test_archived_project_spends_nothing_new_and_ends_its_holds(project: Project, budget: Budget) -> None:
+    held = factories.reservation(project, key="queue")
+    stale = Project.objects.get()
+    Project.objects.update(archived_at=timezone.now())
+
+    assert refusal(lambda: factories.reservation(stale)) == (
+        "Coffee is archived, so nothing can be spent in it any more."
+    )
+    spend.charge(held, amount=PRICE, key="charge")
+    assert balances(budget) == (PRICE, 0)
+
+
 def test_over_budget_never_shows_two_equal_amounts(project: Project) -> None:
     factories.budget(project, PRICE - 1)
 
@@ -457,6 +492,60 @@ def test_reason_that_is_too_long_is_cut_and_the_charge_lands(project: Project, b
     spend.charge(held, amount=PRICE, key="charge", reason="x" * 1000)
 
     assert SpendEntry.objects.get(key="charge").reason == "x" * 300
+
+
+# --- Refund -----------------------------------------------------------------------------------------------------------
+
+
+def test_refund_lowers_what_was_spent_in_the_period_of_the_reservation(project: Project, studio_owner: User) -> None:
+    with time_machine.travel("2026-11-30T23:00Z", tick=False):
+        month = factories.budget(project, PRICE, period=Period.MONTH)
+        held = factories.reservation(project)
+    with time_machine.travel("2026-12-01T03:00Z", tick=False):
+        spend.charge(held, amount=PRICE, key="charge")
+        entry = spend.refund(held, amount=PRICE, key="refund:row-1", reason="The provider refunded it.", by=None)
+        again = spend.refund(held, amount=PRICE, key="refund:row-1", reason="The provider refunded it.")
+
+    assert again == entry
+    assert (entry.kind, entry.spent_delta, entry.reserved_delta, entry.ends) == (EntryKind.REFUND, -PRICE, 0, None)
+    assert (entry.reservation, entry.reason) == (held, "The provider refunded it.")
+    assert balances(month) == (0, 0)
+    assert spend.charged(held.reference) == 0
+    assert SpendEntry.objects.filter(ends=held).get().kind == EntryKind.CHARGE
+    assert not spend.is_held(held)
+    assert budgets.project_totals(project.pk) == {"spent": 0, "reserved": 0}
+
+
+def test_refunds_of_several_rows_add_up_to_the_charge_at_most(project: Project, budget: Budget) -> None:
+    held = factories.reservation(project)
+    spend.charge(held, amount=PRICE, key="charge")
+    spend.refund(held, amount=DOLLAR, key="refund:row-1", reason="In part.")
+    spend.refund(held, amount=DOLLAR, key="refund:row-2", reason="In part.")
+
+    with pytest.raises(spend.RefundExceedsCharge) as refused:
+        spend.refund(held, amount=100_001, key="refund:row-3", reason="In part.")
+    assert str(refused.value) == f"$0.10 can't be refunded for {held.reference}: $0.10 was spent on it."
+    spend.refund(held, amount=100_000, key="refund:row-3", reason="In part.")
+    assert balances(budget) == (0, 0)
+
+
+def test_refund_of_what_is_only_held_is_refused_and_the_hold_stays(project: Project, budget: Budget) -> None:
+    held = factories.reservation(project)
+
+    with pytest.raises(spend.RefundExceedsCharge):
+        spend.refund(held, amount=1, key="refund:row-1", reason="Early.")
+    assert spend.is_held(held)
+    assert balances(budget) == (0, PRICE)
+
+
+@pytest.mark.parametrize("amount", [0, -1])
+def test_refund_that_would_inflate_the_total_is_refused(project: Project, budget: Budget, amount: int) -> None:
+    held = factories.reservation(project)
+    spend.charge(held, amount=PRICE, key="charge")
+
+    with pytest.raises(ValueError, match=r"^A refund is the amount that is given back, above zero\.$"):
+        spend.refund(held, amount=amount, key="refund:row-1", reason="?")
+    assert balances(budget) == (PRICE, 0)
 
 
 # --- Append-only ------------------------------------------------------------------------------------------------------

@@ -1,75 +1,37 @@
 """Money under many threads, each on a connection of its own, on whichever database the tests run."""
 
 import contextlib
-import fcntl
-import os
 import random
-import tempfile
 import threading
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
 import time_machine
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db import OperationalError, connection, transaction
+from django.db import transaction
 from django.db.models import Sum
 
 from projects import budgets, spend
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry, Studio
 from tests import factories
+from tests.threads import at_once, one_test_at_a_time
 
-pytestmark = [pytest.mark.both_databases, pytest.mark.django_db(transaction=True)]
+__all__ = ["one_test_at_a_time"]
+
+pytestmark = [
+    pytest.mark.both_databases,
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("one_test_at_a_time"),
+]
 
 DOLLAR = 1_000_000
 PRICE = 2_100_000
-CONNECT_SECONDS = 60
 T = TypeVar("T")
-
-
-@pytest.fixture(autouse=True)
-def one_test_at_a_time() -> Iterator[None]:
-    """PostgreSQL takes 100 connections by default, so the workers of pytest-xdist take turns."""
-    with open(Path(tempfile.gettempdir()) / f"kling-studio-threads-{os.getuid()}.lock", "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def connect() -> None:
-    """Open this thread's connection; when the server has none left, wait for others to close theirs."""
-    until = time.monotonic() + CONNECT_SECONDS
-    while True:
-        try:
-            return connection.ensure_connection()
-        except OperationalError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)
-
-
-def at_once(jobs: Sequence[Callable[[], T]]) -> list[T | Exception]:
-    """Run each job in a thread and on a connection of its own, all at the same instant; what each gave or raised."""
-    start = threading.Barrier(len(jobs))
-
-    def run(job: Callable[[], T]) -> T | Exception:
-        start.wait()
-        try:
-            connect()
-            return job()
-        except Exception as error:
-            return error
-        finally:
-            connection.close()
-
-    with ThreadPoolExecutor(len(jobs)) as threads:
-        return list(threads.map(run, jobs))
 
 
 def outcomes(results: Sequence[object]) -> Counter[str]:
