@@ -36,6 +36,10 @@ class SandboxControl:
         """`rows`, and the totals `deducted`, `refunded`, `total` (USD), `total_micros`, `balance`."""
         return self._call("GET", "bill")
 
+    def doctor(self, **rows: list[Any]) -> dict[str, Any]:
+        """Falsify the bill: `add`, `change`, `remove`; the bill after it."""
+        return self._call("POST", "bill", rows)
+
     def predictions(self) -> list[dict[str, Any]]:
         """Every task, newest first, with its inputs and its output's `output_sha256` and `output_bytes`."""
         return list(self._call("GET", "predictions")["predictions"])

@@ -4,6 +4,7 @@ import email
 import email.policy
 import re
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from wavespeed_sandbox.account import Account
@@ -143,10 +144,16 @@ class Api:
         if not isinstance(inputs, dict):
             raise BadRequest('field "inputs" must be object')
         try:
-            price = float(model.quote(inputs))
+            price = float(self._quoted(model.model_id, model.quote(inputs)))
         except InvalidInput as error:
             return _error(400, str(error))
         return _ok({"price": price, "discounted_price": price, "discount_rate": 0, "currency": "USD"})
+
+    def _quoted(self, model_id: str, catalogue: Decimal) -> Decimal:
+        fault = self._account.faults.take("quote", {"model": model_id})
+        if fault is None:
+            return catalogue
+        return Decimal(str(fault["price"])) if fault["price"] is not None else catalogue * Decimal(str(fault["factor"]))
 
     def _billings(self, request: Request) -> Response:
         body = request.json()

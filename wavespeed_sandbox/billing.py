@@ -2,12 +2,14 @@
 
 import sqlite3
 import uuid
+from dataclasses import dataclass
 from decimal import Decimal
 
 from wavespeed_sandbox.book import Book
 from wavespeed_sandbox.predictions import REFUNDED
 
 MICROS = 1_000_000
+CHANGEABLE = ("prediction_id", "billing_type", "price")
 
 
 def micros(usd: Decimal) -> int:
@@ -17,6 +19,20 @@ def micros(usd: Decimal) -> int:
 def usd(amount: int) -> float:
     """Micro-dollars as the JSON number that the provider sends."""
     return float(Decimal(amount) / MICROS)
+
+
+class NoSuchRow(Exception):
+    """The bill has no row of this uuid."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is added to the bill by hand; `price` in micro-dollars."""
+
+    prediction_id: str
+    billing_type: str
+    price: int
+    created_at: float
 
 
 class Billing:
@@ -50,6 +66,34 @@ class Billing:
         with self._book.transaction():
             for due in self._book.rows(due_sql, *REFUNDED, now):
                 self._add(due["id"], "refund", due["price"], created_at=due["due_at"], visible_at=due["due_at"])
+
+    def doctor(self, add: list["Row"], change: dict[str, dict[str, str | int]], remove: list[str]) -> None:
+        """Falsify the bill, wholly or not at all; raises `NoSuchRow`."""
+        with self._book.transaction():
+            for row in add:
+                self._add(
+                    row.prediction_id, row.billing_type, row.price, created_at=row.created_at, visible_at=row.created_at
+                )
+            for row_uuid, values in change.items():
+                self._require(row_uuid)
+                for column, value in values.items():
+                    sql = f"UPDATE billings SET {column} = ? WHERE uuid = ?"  # noqa: S608 - one of `CHANGEABLE`
+                    self._book.write(sql, value, row_uuid)
+            for row_uuid in remove:
+                self._remove(row_uuid)
+
+    def _remove(self, row_uuid: str) -> None:
+        """A refund that is taken out of the bill is not written again."""
+        row = self._require(row_uuid)
+        self._book.write("DELETE FROM billings WHERE uuid = ?", row_uuid)
+        if row["billing_type"] == "refund":
+            self._book.write("UPDATE predictions SET refund_delay = NULL WHERE id = ?", row["prediction_id"])
+
+    def _require(self, row_uuid: str) -> sqlite3.Row:
+        row = self._book.row("SELECT * FROM billings WHERE uuid = ?", row_uuid)
+        if row is None:
+            raise NoSuchRow(f"the bill has no row {row_uuid}")
+        return row
 
     def balance(self, now: float) -> int:
         self.settle(now)

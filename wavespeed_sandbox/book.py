@@ -24,9 +24,9 @@ CREATE TABLE IF NOT EXISTS predictions (
 );
 CREATE TABLE IF NOT EXISTS billings (
     number INTEGER PRIMARY KEY AUTOINCREMENT, uuid TEXT NOT NULL UNIQUE, prediction_id TEXT NOT NULL,
-    billing_type TEXT NOT NULL, price INTEGER NOT NULL, created_at REAL NOT NULL, visible_at REAL NOT NULL,
-    UNIQUE (prediction_id, billing_type)
+    billing_type TEXT NOT NULL, price INTEGER NOT NULL, created_at REAL NOT NULL, visible_at REAL NOT NULL
 );
+CREATE INDEX IF NOT EXISTS billings_by_prediction ON billings (prediction_id, billing_type);
 CREATE TABLE IF NOT EXISTS uploads (
     id TEXT PRIMARY KEY, filename TEXT NOT NULL, size INTEGER NOT NULL, content_type TEXT NOT NULL,
     token TEXT NOT NULL, created_at REAL NOT NULL, stored_at REAL, sha256 TEXT

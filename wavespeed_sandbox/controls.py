@@ -1,12 +1,14 @@
 """`/_sandbox/`: what tests and people ask of the sandbox itself. No key is needed."""
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from wavespeed_sandbox.account import Account
-from wavespeed_sandbox.billing import usd
-from wavespeed_sandbox.clock import rfc3339
+from wavespeed_sandbox.billing import CHANGEABLE, NoSuchRow, Row, micros, usd
+from wavespeed_sandbox.clock import rfc3339, timestamp
 from wavespeed_sandbox.faults import KINDS, UnknownFault
+from wavespeed_sandbox.models import JsonObject
 from wavespeed_sandbox.predictions import Prediction
 from wavespeed_sandbox.results import prediction_json
 from wavespeed_sandbox.wire import BadRequest, Request, Response, json_response
@@ -21,6 +23,7 @@ class Controls:
         self._routes: dict[tuple[str, str], Callable[[Request], Any]] = {
             ("GET", ""): self._info,
             ("GET", "/bill"): self._bill,
+            ("POST", "/bill"): self._doctor,
             ("GET", "/predictions"): self._predictions,
             ("GET", "/posts"): self._posts,
             ("GET", "/uploads"): self._uploads,
@@ -39,7 +42,7 @@ class Controls:
             return json_response({"error": f"no control {request.method} {request.path}"}, 404)
         try:
             return json_response(call(request))
-        except (BadRequest, UnknownFault) as error:
+        except (BadRequest, UnknownFault, NoSuchRow) as error:
             return json_response({"error": str(error)}, 400)
 
     def _info(self, request: Request) -> Any:
@@ -80,6 +83,29 @@ class Controls:
             "total_micros": deducted - refunded,
             "balance": usd(billing.balance(now)),
         }
+
+    def _doctor(self, request: Request) -> Any:
+        """Add, change or remove rows of the bill, and answer with the bill."""
+        body = request.json()
+        if unknown := body.keys() - {"add", "change", "remove"}:
+            raise BadRequest(f"no {min(unknown)!r}: give add, change or remove")
+        add = [self._row(_object(item)) for item in _list(body, "add")]
+        changes = [_object(item) for item in _list(body, "change")]
+        change = {_text(item, "uuid"): _columns(item, but="uuid") for item in changes}
+        remove = [str(item) for item in _list(body, "remove")]
+        self._account.billing.doctor(add, change, remove)
+        return self._bill(request)
+
+    def _row(self, item: JsonObject) -> Row:
+        columns = _columns(item, but="created_at")
+        for name in CHANGEABLE:
+            if name not in columns:
+                raise BadRequest(f"a row needs {', '.join(CHANGEABLE)}")
+        try:
+            created_at = timestamp(str(item["created_at"])) if "created_at" in item else self._account.clock.now()
+        except ValueError as error:
+            raise BadRequest(f"created_at must be an RFC 3339 time, not {item['created_at']}") from error
+        return Row(**columns, created_at=created_at)
 
     def _predictions(self, request: Request) -> Any:
         return {"predictions": [self._full(prediction) for prediction in self._account.predictions.all()]}
@@ -146,4 +172,41 @@ def _number(request: Request, name: str) -> float:
     value = request.json().get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise BadRequest(f'{name} must be a number, for example {{"{name}": 60}}')
+    return float(value)
+
+
+def _list(body: JsonObject, name: str) -> list[Any]:
+    value = body.get(name, [])
+    if not isinstance(value, list):
+        raise BadRequest(f"{name} must be a list")
+    return value
+
+
+def _object(item: Any) -> JsonObject:
+    if not isinstance(item, dict):
+        raise BadRequest("each row must be a JSON object")
+    return item
+
+
+def _text(item: JsonObject, name: str) -> str:
+    value = item.get(name)
+    if not isinstance(value, str) or not value:
+        raise BadRequest(f"{name} must be a text")
+    return value
+
+
+def _columns(item: JsonObject, *, but: str) -> dict[str, Any]:
+    """The named columns of a row of the bill; its price in micro-dollars."""
+    if unknown := item.keys() - {*CHANGEABLE, but}:
+        raise BadRequest(f"a row has no {min(unknown)!r}: it has {', '.join(CHANGEABLE)}")
+    columns: dict[str, Any] = {name: _text(item, name) for name in CHANGEABLE if name in item and name != "price"}
+    if "price" in item:
+        columns["price"] = micros(Decimal(str(_number_in(item, "price"))))
+    return columns
+
+
+def _number_in(item: JsonObject, name: str) -> float:
+    value = item.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise BadRequest(f"{name} must be a number of USD, for example 2.1")
     return float(value)

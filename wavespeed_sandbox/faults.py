@@ -22,7 +22,7 @@ class UnknownFault(Exception):
 class Kind:
     """One kind of fault: where it strikes, and its parameters with their defaults."""
 
-    stage: str  # submit, task, charge, refund, webhook, result, download, ticket, put, binary, free
+    stage: str  # submit, task, quote, charge, refund, webhook, result, download, ticket, put, binary, free
     description: str
     parameters: JsonObject = field(default_factory=dict)
 
@@ -75,6 +75,9 @@ KINDS: dict[str, Kind] = {
     "task_endless": Kind("task", "the task stays processing for ever"),
     "task_slow": Kind("task", "the task takes `factor` times as long", {"factor": 10.0}),
     # Money
+    "quote_price": Kind(
+        "quote", "`/model/price` says `price` (USD), or the catalogue's times `factor`", {"price": None, "factor": 1.0}
+    ),
     "charge_price": Kind(
         "charge", "the deduct row says `price` (USD), or the catalogue's times `factor`", {"price": None, "factor": 1.0}
     ),

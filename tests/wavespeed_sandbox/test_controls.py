@@ -57,3 +57,71 @@ def test_controls_refuse_what_they_do_not_understand(control: SandboxControl) ->
 @pytest.mark.parametrize("path", ["", "bill", "predictions", "posts", "faults", "uploads", "webhooks"])
 def test_controls_need_no_key(sandbox: Sandbox, path: str) -> None:
     assert requests.get(f"{sandbox.url}/_sandbox/{path}", timeout=5).status_code == 200
+
+
+def test_the_bill_can_be_falsified(provider: Provider, control: SandboxControl, image: str) -> None:
+    first = provider.create(image=image, prompt="pan", duration=3)
+    second = provider.create(image=image, prompt="pan", duration=3)
+    kept, removed = control.bill()["rows"]
+
+    bill = control.doctor(
+        add=[
+            {"prediction_id": first, "billing_type": "deduct", "price": 0.5, "created_at": "2026-01-31T12:00:00Z"},
+            {"prediction_id": "0" * 32, "billing_type": "refund", "price": 0.1},
+        ],
+        change=[{"uuid": kept["uuid"], "price": 1.5}],
+        remove=[removed["uuid"]],
+    )
+
+    rows = {(row["prediction_id"], row["billing_type"], row["price_micros"]) for row in bill["rows"]}
+    assert rows == {(first, "deduct", 500_000), (first, "deduct", 1_500_000), ("0" * 32, "refund", 100_000)}
+    assert bill == control.bill()
+    assert (bill["total_micros"], bill["balance"]) == (1_900_000, 998.1)
+    seen = provider.data("POST", "billings/search", {"prediction_uuids": [first, second]})["items"]
+    assert [(row["uuid"], row["price"]) for row in seen][:1] == [(kept["uuid"], 1.5)]
+    assert seen[1]["created_at"] == "2026-01-31T12:00:00.000000000Z"
+
+
+def test_a_refund_that_was_taken_out_of_the_bill_stays_out(
+    provider: Provider, control: SandboxControl, image: str
+) -> None:
+    control.arm("task_failed")
+    prediction = provider.create(image=image, prompt="pan", duration=3)
+    provider.finished(prediction)
+    control.advance(3600)
+    refund = control.bill()["rows"][1]
+
+    control.doctor(remove=[refund["uuid"]])
+
+    assert [row["billing_type"] for row in control.bill()["rows"]] == ["deduct"]
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ({"insert": []}, "no 'insert': give add, change or remove"),
+        ({"add": {}}, "add must be a list"),
+        ({"add": [5]}, "each row must be a JSON object"),
+        ({"add": [{"price": 1}]}, "a row needs prediction_id, billing_type, price"),
+        ({"add": [{"cost": 1}]}, "a row has no 'cost': it has prediction_id, billing_type, price"),
+        ({"add": [{"prediction_id": 5}]}, "prediction_id must be a text"),
+        ({"add": [{"price": "1"}]}, "price must be a number of USD, for example 2.1"),
+        (
+            {"add": [{"prediction_id": "a", "billing_type": "refund", "price": 1, "created_at": "noon"}]},
+            "created_at must be an RFC 3339 time, not noon",
+        ),
+        ({"change": [{"price": 1}]}, "uuid must be a text"),
+        ({"remove": ["nothing"]}, "the bill has no row nothing"),
+    ],
+)
+def test_the_bill_is_falsified_wholly_or_not_at_all(
+    body: dict[str, object], error: str, provider: Provider, control: SandboxControl, image: str
+) -> None:
+    prediction = provider.create(image=image, prompt="pan", duration=3)
+    bill = control.bill()
+    body = {"add": [{"prediction_id": prediction, "billing_type": "deduct", "price": 9}]} | body
+
+    answer = requests.post(f"{control.url}/_sandbox/bill", json=body, timeout=5)
+
+    assert (answer.status_code, answer.json()) == (400, {"error": error})
+    assert control.bill() == bill
