@@ -3,6 +3,7 @@
 A step leases its row and commits, does the slow work without a transaction, then commits the outcome, guarded by its lease.
 """
 
+import contextlib
 import random
 import uuid
 from dataclasses import asdict, dataclass
@@ -16,15 +17,15 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
-from generations import catalog, failures, provider
-from generations.models import Exchange, Generation, Lane, Status
+from generations import alerts, bill, catalog, failures, provider
+from generations.models import Exchange, Generation, Lane, PausedEndpoint, Status
 from generations.storing import StoreFailed, delete_files, fetch_and_store
 from generations.wavespeed import errors
 from generations.wavespeed.replies import COMPLETED, Prediction
 from generations.wavespeed.transport import Exchange as Evidence
 from projects import spend
-from projects.models import SourceImage, SpendEntry
-from projects.money import shown, to_micros
+from projects.models import EntryKind, SourceImage, SpendEntry
+from projects.money import shown
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +82,7 @@ def admit() -> Lease | None:
         Generation.objects.filter(
             Q(lease_until=None) | Q(lease_until__lt=now), status=Status.QUEUED, next_action_at__lte=now
         )
+        .exclude(endpoint__in=PausedEndpoint.objects.values("endpoint"))
         .order_by("queued_at", "pk")
         .values_list("pk", flat=True)
         .first()
@@ -244,9 +246,11 @@ def _pause_if_account_problem(error: errors.WaveSpeedError) -> bool:
 
 def _pause(reason: str) -> bool:
     log.error("lane_paused", reason=reason)
-    Lane.objects.filter(pk=Lane.WAVESPEED, paused_at=None).update(
+    paused = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at=None).update(
         paused_at=timezone.now(), paused_reason=reason, paused_by=None
     )
+    if paused:
+        alerts.lane_paused(reason)
     return True
 
 
@@ -333,6 +337,7 @@ def _succeeded(generation: Generation, token: uuid.UUID, prediction: Prediction)
         reservation = spend.reservation_of(generation.pk)
         if moved and reservation:
             spend.charge(reservation, amount=amount, key=f"charge:{generation.pk}", reason="Made by the provider.")
+            pause_if_overcharged(generation, reservation)
     return Status.STORING if moved else None
 
 
@@ -472,36 +477,33 @@ def _fresh_outputs(generation: Generation) -> list[str]:
 
 
 def settle(pk: uuid.UUID) -> None:
-    """Compares the books with the provider's bill: adjusts a charge, or ends the hold of a failure as the provider billed it."""
+    """Compares the books with the provider's bill: corrects a charge, or ends the hold of a failure as the provider billed it."""
     generation = Generation.objects.filter(pk=pk, settle_at__isnull=False).first()
     reservation = spend.reservation_of(pk)
     if generation is None or reservation is None or not generation.prediction_id:
         return
     try:
-        rows = provider.client().billings(prediction_ids=[generation.prediction_id])
+        billed = bill.of(generation.prediction_id)
     except errors.WaveSpeedError as error:
         log.warning("bill_not_read", generation=str(pk), reason=str(error))
         _settle_later(generation)
         return
-    deducted = sum(to_micros(row.price) for row in rows if row.billing_type == "deduct")
-    refunded = sum(to_micros(row.price) for row in rows if row.billing_type == "refund")
     if spend.is_held(reservation):
-        _settle_failure(generation, reservation, deducted, refunded, seen=bool(rows))
+        _settle_failure(generation, reservation, billed)
     else:
-        _settle_charge(generation, reservation, deducted - refunded, seen=bool(rows))
+        _settle_charge(generation, reservation, billed)
 
 
-def _settle_charge(generation: Generation, reservation: SpendEntry, billed: int, *, seen: bool) -> None:
-    if not seen:
+def _settle_charge(generation: Generation, reservation: SpendEntry, billed: bill.Bill) -> None:
+    """A refund row alone is no bill yet: the deduct row that it gives back is still to be seen."""
+    age = timezone.now() - (generation.submitted_at or generation.created_at)
+    if not billed.deducts and age <= STOP_LOOKING_FOR_BILL:
         _settle_later(generation)
         return
     with transaction.atomic():
-        settled = Generation.objects.filter(pk=generation.pk, settle_at__isnull=False).update(
-            settle_at=None, charged=billed
-        )
-        if not settled:
+        if not _is_settled_now(generation) or not billed.deducts:
             return
-        difference = billed - spend.charged(generation.pk)
+        difference = billed.deducted - spend.charged(generation.pk)
         if difference:
             spend.adjust(
                 reservation,
@@ -509,53 +511,107 @@ def _settle_charge(generation: Generation, reservation: SpendEntry, billed: int,
                 key=f"settle:{generation.pk}",
                 reason="The provider billed another amount.",
             )
+        booked_bill(generation, reservation, billed)
+        if difference > 0:
+            pause_if_overcharged(generation, reservation)
 
 
-def _settle_failure(
-    generation: Generation, reservation: SpendEntry, deducted: int, refunded: int, *, seen: bool
-) -> None:
+def _settle_failure(generation: Generation, reservation: SpendEntry, billed: bill.Bill) -> None:
     """Refunded → release; deducted and not refunded in time → charge; never deducted → release."""
     assert generation.completed_at
-    overdue = timezone.now() - generation.completed_at > timedelta(hours=settings.WAVESPEED_REFUND_HOURS)
-    billed = deducted - refunded
-    if (seen and billed > 0 and not overdue) or (not seen and not overdue):
+    is_overdue = timezone.now() - generation.completed_at > timedelta(hours=settings.WAVESPEED_REFUND_HOURS)
+    is_refunded = bool(billed.rows) and billed.net <= 0
+    if not is_refunded and not is_overdue:
         _settle_later(generation)
         return
     with transaction.atomic():
-        if not Generation.objects.filter(pk=generation.pk, settle_at__isnull=False).update(
-            settle_at=None, charged=max(billed, 0)
-        ):
+        if not _is_settled_now(generation):
             return
-        if billed > 0:
+        if billed.net > 0:
             spend.charge(
                 reservation,
-                amount=billed,
+                amount=billed.deducted,
                 key=f"charge:{generation.pk}",
                 reason="It failed, and the provider billed it without a refund.",
             )
         else:
-            reason = "The provider refunded it." if seen else "The provider never billed it."
+            reason = "The provider refunded it." if billed.rows else "The provider never billed it."
             spend.release(reservation, key=f"release:{generation.pk}", reason=reason)
+        booked_bill(generation, reservation, billed)
+        pause_if_overcharged(generation, reservation)
+
+
+def _is_settled_now(generation: Generation) -> bool:
+    """False: another worker has settled it."""
+    return Generation.objects.filter(pk=generation.pk, settle_at__isnull=False).update(settle_at=None) == 1
+
+
+def booked_bill(generation: Generation, reservation: SpendEntry, billed: bill.Bill) -> None:
+    """Books the refund rows that are new, and keeps which rows the books count by now. Needs a transaction."""
+    book_refunds(reservation, new_refunds(generation.pk, billed))
+    Exchange.objects.create(
+        generation=generation,
+        kind=Exchange.Kind.BILL,
+        prediction_id=billed.prediction_id,
+        summary=f"Billed {shown(billed.deducted)}, refunded {shown(billed.refunded)}",
+        detail={"rows": [{"uuid": row.uuid, "kind": row.kind, "amount": row.amount} for row in billed.rows]},
+    )
+    Generation.objects.filter(pk=generation.pk).update(charged=spend.charged(generation.pk))
+
+
+def new_refunds(pk: uuid.UUID, billed: bill.Bill) -> list[bill.Row]:
+    """The refund rows that are not in the books: a release counts the refund that it was made for without an entry of it."""
+    kept = Exchange.objects.filter(generation_id=pk, kind=Exchange.Kind.BILL).values_list("detail", flat=True)
+    counted = {row["uuid"] for detail in kept for row in detail["rows"]}
+    booked = set(SpendEntry.objects.filter(reference=pk, kind=EntryKind.REFUND).values_list("key", flat=True))
+    return [row for row in billed.refunds if row.amount and row.uuid not in counted and _refund_key(row) not in booked]
+
+
+def book_refunds(reservation: SpendEntry, rows: list[bill.Row]) -> list[SpendEntry]:
+    """Each row once, and none that gives back more than was charged: its deduct row is not in the books."""
+    entries = []
+    for row in rows:
+        with contextlib.suppress(spend.RefundExceedsCharge):
+            reason = "The provider refunded it."
+            entries.append(spend.refund(reservation, amount=row.amount, key=_refund_key(row), reason=reason))
+    return entries
+
+
+def _refund_key(row: bill.Row) -> str:
+    return f"refund:{row.uuid}"
+
+
+def pause_if_overcharged(generation: Generation, reservation: SpendEntry) -> None:
+    """A charge always lands; one above its reservation stops further ones of that endpoint until an owner resumes it."""
+    reserved, charged = reservation.reserved_delta, spend.charged(generation.pk)
+    if charged <= reserved:
+        return
+    log.error("overcharged", generation=str(generation.pk), reserved=reserved, charged=charged)
+    PausedEndpoint.objects.get_or_create(
+        endpoint=generation.endpoint,
+        defaults={
+            "reason": f"The provider charged {shown(charged)} where {shown(reserved)} was reserved "
+            f"(generation {generation.pk}). Check its price, then resume."
+        },
+    )
+    alerts.overcharged(generation, reserved=reserved, charged=charged)
 
 
 def _settle_later(generation: Generation) -> None:
-    """Looks at the bill again: often at first, as it may lag, then every hour; a charge that is on no bill after a week stays as it is."""
+    """Looks at the bill again: often at first, as it may lag, then every hour."""
     assert generation.submitted_at
-    age = timezone.now() - generation.submitted_at
-    wait = min(max(age / 4, timedelta(seconds=5)), timedelta(hours=1))
-    settle_at = None if age > STOP_LOOKING_FOR_BILL and generation.status == Status.COMPLETED else timezone.now() + wait
-    Generation.objects.filter(pk=generation.pk, settle_at__isnull=False).update(settle_at=settle_at)
+    wait = min(max((timezone.now() - generation.submitted_at) / 4, timedelta(seconds=5)), timedelta(hours=1))
+    Generation.objects.filter(pk=generation.pk, settle_at__isnull=False).update(settle_at=timezone.now() + wait)
 
 
 def _billed(prediction_id: str) -> int | None:
-    """What the provider's bill says now, in micro-dollars; None where it can't be seen (yet)."""
+    """What the provider has deducted by now, in micro-dollars; None where it can't be seen (yet)."""
     try:
-        rows = provider.client().billings(prediction_ids=[prediction_id])
+        billed = bill.of(prediction_id)
     except errors.WaveSpeedError as error:
         log.warning("bill_not_read", prediction=prediction_id, reason=str(error))
         return None
-    deducted = [to_micros(row.price) for row in rows if row.billing_type == "deduct"]
-    return sum(deducted) if deducted else None
+    return billed.deducted if billed.deducts else None
 
 
 def _keep(
