@@ -1,11 +1,14 @@
+from datetime import timedelta
+
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from projects import spend
-from projects.models import Budget, Project, Role, SpendEntry
+from projects.models import Budget, Project, Role, SpendEntry, TopUp
 from tests import factories
 from tests.projects.api.client import API, client_of, errors
 
@@ -143,3 +146,129 @@ def test_entries_list_with_few_queries(project: Project, editor: User, rows: int
 
     # Token, its owner's tokens, group, project, count, rows.
     assert len(queries) == 6, [query["sql"] for query in queries]
+
+
+# --- Top-ups ----------------------------------------------------------------------------------------------------------
+
+
+def top_ups_of(budget: Budget) -> str:
+    return f"{API}/projects/{budget.project_id}/budgets/{budget.pk}/top-ups/"
+
+
+def test_top_up_is_made_listed_and_ended(owner_api: APIClient, api: APIClient, project: Project) -> None:
+    budget = factories.budget(project, 10_000_000)
+    ends_at = timezone.now() + timedelta(days=2)
+    fields = {"amount": "2.50", "reason": "The fair", "ends_at": ends_at.isoformat()}
+
+    made = owner_api.post(top_ups_of(budget), fields)
+
+    assert made.status_code == 201
+    assert (made.json()["amount"], made.json()["reason"], made.json()["created_by"]) == ("2.50", "The fair", "olive")
+    assert api.get(top_ups_of(budget)).json()["results"] == [made.json()]
+    [row] = api.get(f"{API}/projects/{project.pk}/budgets/").json()["results"]
+    assert (row["limit"], row["base_limit"], row["topped_up"], row["free"]) == ("12.50", "10.00", "2.50", "12.50")
+
+    assert owner_api.delete(f"{top_ups_of(budget)}{made.json()['id']}/").status_code == 204
+    [row] = api.get(f"{API}/projects/{project.pk}/budgets/").json()["results"]
+    assert (row["limit"], row["topped_up"]) == ("10.00", "0.00")
+    again = owner_api.delete(f"{top_ups_of(budget)}{made.json()['id']}/")
+    assert (again.status_code, errors(again)[0][2]) == (400, "This top-up has ended already.")
+
+
+def test_top_up_is_not_for_those_that_it_binds(api: APIClient, project: Project) -> None:
+    budget = factories.budget(project, 10_000_000)
+    fields = {"amount": "2.50", "reason": "Please", "ends_at": (timezone.now() + timedelta(days=2)).isoformat()}
+
+    response = api.post(top_ups_of(budget), fields)
+
+    assert (response.status_code, TopUp.objects.count()) == (403, 0)
+    assert errors(response)[0][2].endswith("Studio owners are: olive.")
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"amount": "0"}, ("amount", "Ensure this value is greater than or equal to 0.000001.")),
+        ({"amount": "abc"}, ("amount", "A valid number is required.")),
+        ({"reason": " "}, ("reason", "This field may not be blank.")),
+        ({"ends_at": "2020-01-01T00:00:00Z"}, ("ends_at", "A top-up ends in the future: give a later end.")),
+        ({"starts_at": "2020-01-01T00:00:00Z"}, ("starts_at", "A top-up starts now or later, not in the past.")),
+        (
+            {"until": "x"},
+            ("until", "There is no field “until”. This takes: amount, reason, starts_at, ends_at."),
+        ),
+    ],
+)
+def test_top_up_with_bad_fields_is_refused(
+    owner_api: APIClient, project: Project, fields: dict[str, str], error: tuple[str, str]
+) -> None:
+    budget = factories.budget(project, 10_000_000)
+    good = {"amount": "1", "reason": "The fair", "ends_at": (timezone.now() + timedelta(days=2)).isoformat()}
+
+    response = owner_api.post(top_ups_of(budget), good | fields)
+
+    assert response.status_code == 400
+    assert [told[1:] for told in errors(response)] == [error]
+    assert not TopUp.objects.exists()
+
+
+def test_top_ups_of_another_project_do_not_exist(api: APIClient, owner_api: APIClient, project: Project) -> None:
+    elsewhere = factories.budget(factories.ProjectFactory(), 10_000_000)
+
+    assert api.get(top_ups_of(elsewhere)).status_code == 404
+    address = f"{API}/projects/{project.pk}/budgets/{elsewhere.pk}/top-ups/"
+    assert owner_api.get(address).status_code == 404
+
+
+# --- Thresholds and the studio's budgets ------------------------------------------------------------------------------
+
+
+def test_thresholds_are_set_and_changed(owner_api: APIClient, project: Project) -> None:
+    address = f"{API}/projects/{project.pk}/budgets/"
+    made = owner_api.post(address, {"period": "month", "limit": "10", "thresholds": [90, 30]}).json()
+    assert (made["thresholds"], made["limit"]) == ([30, 90], "10.00")
+
+    changed = owner_api.patch(f"{address}{made['id']}/", {"thresholds": [75], "limit": "20"}).json()
+    assert (changed["thresholds"], changed["limit"]) == ([75], "20.00")
+    refused = owner_api.patch(f"{address}{made['id']}/", {"thresholds": [75, 75], "limit": "30"})
+    assert (refused.status_code, errors(refused)[0][1]) == (400, "thresholds")
+    budget = Budget.objects.get()
+    assert (budget.thresholds, budget.limit) == ([75], 20_000_000)
+
+
+def test_studio_budget_is_set_topped_up_and_archived_by_studio_owners(owner_api: APIClient, project: Project) -> None:
+    made = owner_api.post(f"{API}/budgets/", {"period": "month", "limit": "10"})
+    assert (made.status_code, made.json()["scope"], made.json()["project"]) == (201, "Studio", None)
+    address = f"{API}/budgets/{made.json()['id']}/"
+    factories.budget(project, 5_000_000)
+
+    fields = {"amount": "1", "reason": "The fair", "ends_at": (timezone.now() + timedelta(days=2)).isoformat()}
+    top_up = owner_api.post(f"{address}top-ups/", fields).json()
+    assert owner_api.patch(address, {"limit": "3"}).json()["limit"] == "4.00"
+    assert [row["id"] for row in owner_api.get(f"{API}/budgets/").json()["results"]] == [made.json()["id"]]
+    assert owner_api.delete(f"{address}top-ups/{top_up['id']}/").status_code == 204
+    assert owner_api.delete(address).status_code == 204
+    assert owner_api.get(f"{API}/budgets/").json()["results"] == []
+
+
+def test_studio_budgets_are_seen_by_whom_they_bind_and_set_by_studio_owners(api: APIClient) -> None:
+    budget = factories.budget(None, 10_000_000)
+    stranger = client_of(factories.UserFactory())
+    fields = {"amount": "1", "reason": "Please", "ends_at": (timezone.now() + timedelta(days=2)).isoformat()}
+
+    assert [row["free"] for row in api.get(f"{API}/budgets/").json()["results"]] == ["10.00"]
+    assert api.get(f"{API}/budgets/{budget.pk}/top-ups/").json()["results"] == []
+    assert stranger.get(f"{API}/budgets/").json()["results"] == []
+    assert stranger.get(f"{API}/budgets/{budget.pk}/top-ups/").status_code == 404
+    refused = [
+        api.post(f"{API}/budgets/", {"period": "month", "limit": "10"}),
+        api.patch(f"{API}/budgets/{budget.pk}/", {"limit": "99"}),
+        api.delete(f"{API}/budgets/{budget.pk}/"),
+        api.post(f"{API}/budgets/{budget.pk}/top-ups/", fields),
+    ]
+    assert [answer.status_code for answer in refused] == [403] * 4
+    assert {errors(answer)[0][2].split(". ")[1] for answer in refused} == {
+        f"Studio owners are: olive, {budget.created_by.username}."
+    }
+    budget.refresh_from_db()
+    assert (budget.limit, budget.archived_at, budget.top_ups.count()) == (10_000_000, None, 0)

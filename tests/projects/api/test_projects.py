@@ -24,6 +24,7 @@ def test_projects_lists_what_one_may_see(api: APIClient, project: Project) -> No
         "name": "Coffee",
         "description": "",
         "time_zone": "UTC",
+        "approval_above": None,
         "role": "editor",
         "created_by": "olive",
         "created_at": row["created_at"],
@@ -94,7 +95,7 @@ def test_project_refuses_unknown_fields_by_name(owner_api: APIClient) -> None:
     assert response.status_code == 400
     assert response.json()["type"] == "validation_error"
     assert [error[1:] for error in errors(response)] == [
-        ("timezone", "There is no field “timezone”. This takes: name, description, time_zone.")
+        ("timezone", "There is no field “timezone”. This takes: name, description, time_zone, approval_above.")
     ]
 
 
