@@ -1,15 +1,18 @@
 """Finds due work and hands it to the actors: the scheduler and the rescuer are the same thing. Harmless when several run at once."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from apscheduler.schedulers.base import BaseScheduler
 from django.db import close_old_connections, connection, transaction
 from django.utils import timezone
 
-from generations import lifecycle, tasks
-from generations.models import Generation, Lane, Status
+from generations import alerts, approvals, lifecycle, reconcile, tasks
+from generations.models import Generation, Lane, PausedEndpoint, Status
+from projects import alerts as budget_alerts
+from projects import digest
 
 BATCH = 200
 SECONDS_BETWEEN_TICKS = 1
@@ -32,12 +35,19 @@ def tick() -> None:
         tasks.settle.send(str(pk))
 
 
+def reconcile_tonight() -> None:
+    """Looked at every minute, so that it follows the studio's time zone, and a night that was slept through is made up for."""
+    if reconciliation := reconcile.tonight():
+        tasks.reconcile.send(str(reconciliation.pk))
+
+
 def _lane_wants_filling() -> bool:
     now = timezone.now()
     lane = Lane.objects.filter(pk=Lane.WAVESPEED).first()
     if lane and (lane.paused_at or (lane.slowed_until and lane.slowed_until > now)):
         return False
-    return Generation.objects.filter(status=Status.QUEUED, next_action_at__lte=now).exists()
+    waiting = Generation.objects.filter(status=Status.QUEUED, next_action_at__lte=now)
+    return waiting.exclude(endpoint__in=PausedEndpoint.objects.values("endpoint")).exists()
 
 
 @transaction.atomic
@@ -54,21 +64,31 @@ def _claim(field: str, **conditions: str) -> Iterable[UUID]:
 
 def schedule(scheduler: BaseScheduler) -> None:
     """Adds the studio's jobs to a scheduler of `manage.py dispatch` or of the embedded process."""
+    _every(scheduler, tick, seconds=SECONDS_BETWEEN_TICKS)
+    _every(scheduler, approvals.expire, minutes=1)
+    _every(scheduler, budget_alerts.check_budgets, minutes=1)
+    _every(scheduler, alerts.announce_ended, minutes=1)
+    _every(scheduler, digest.send, minutes=1)
+    _every(scheduler, alerts.check_balance, hours=1)
+    _every(scheduler, reconcile_tonight, minutes=1)
+
+
+def _every(scheduler: BaseScheduler, job: Callable[[], None], **interval: int) -> None:
     scheduler.add_job(
-        _run,
+        partial(_run, job),
         "interval",
-        seconds=SECONDS_BETWEEN_TICKS,
         max_instances=1,
         coalesce=True,
         misfire_grace_time=None,
         next_run_time=timezone.now() + timedelta(milliseconds=10),
+        **interval,
     )
 
 
-def _run() -> None:
-    """A tick in a scheduler's thread, whose database connection nobody else looks after."""
+def _run(job: Callable[[], None]) -> None:
+    """A job in a scheduler's thread, whose database connection nobody else looks after."""
     close_old_connections()
     try:
-        tick()
+        job()
     finally:
         close_old_connections()

@@ -11,7 +11,8 @@ from django.db import transaction
 from dramatiq.actor import Actor
 
 from generations import lifecycle
-from generations.models import Status
+from generations import reconcile as reconciliations
+from generations.models import Reconciliation, Status
 
 MINUTE = 60_000
 
@@ -47,6 +48,12 @@ def store(pk: str) -> None:
 @dramatiq.actor(queue_name="default", max_retries=0, time_limit=10 * MINUTE)
 def settle(pk: str) -> None:
     lifecycle.settle(UUID(pk))
+
+
+@dramatiq.actor(queue_name="default", max_retries=0, time_limit=60 * MINUTE)
+def reconcile(pk: str) -> None:
+    if reconciliation := Reconciliation.objects.filter(pk=UUID(pk), finished_at=None).first():
+        reconciliations.run(reconciliation)
 
 
 def send_on_commit(actor: Actor[Any, Any], *args: str) -> None:

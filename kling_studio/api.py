@@ -283,6 +283,10 @@ class Schema(AutoSchema):
             )
         ]
 
+    def get_operation_id(self) -> str:
+        """As a name in a program: `entries.csv` has a dot."""
+        return str(super().get_operation_id()).replace(".", "_")
+
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         bodies = super()._get_response_bodies(direction)
         return {**bodies, "4XX": self._get_response_for_code(Error, "4XX")}  # type: ignore[no-untyped-call]

@@ -8,11 +8,11 @@ from generations import services
 from generations.models import Generation, Status
 
 WIDTH = 40
-ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.UNCONFIRMED})
+ENDED = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED, Status.UNCONFIRMED, Status.AWAITING_APPROVAL})
 
 
 def follow(generation: Generation, *, timeout: float, out: TextIO | None = sys.stderr) -> Generation:
-    """Waits until the generation has ended, or `timeout` seconds are over; a bar on a terminal, else a line a status."""
+    """Waits until the generation has ended or waits for an approver, or `timeout` seconds are over; a bar, or a line a status."""
     ends = time.monotonic() + timeout
     last = ""
     while True:

@@ -2,10 +2,12 @@ from django.contrib import admin
 from django.urls import include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from generations.admin import spend
 from kling_studio.api import not_found
 from kling_studio.media import media
 
 urlpatterns = [
+    path("admin/spend/", admin.site.admin_view(spend.view), name="spend"),
     path("admin/", admin.site.urls),
     path("media/<str:signature>/<path:name>", media, name="media"),
     path("", include("projects.urls")),

@@ -47,25 +47,33 @@ class KeyReused(KeyRefused):
     """Another request had this key."""
 
 
-def idempotent(handler: Callable[..., Response] | None = None, *, atomic: bool = True) -> Any:
+def idempotent(
+    handler: Callable[..., Response] | None = None,
+    *,
+    atomic: bool = True,
+    before: Callable[..., None] | None = None,
+) -> Any:
     """Decorates a POST so that it honours `Idempotency-Key`. The handler raises what it refuses.
 
-    Not `atomic` is for a handler that speaks to the outside or takes long, and whose effect is found, not doubled, when it is
-    done again.
+    `before` gets the same arguments, ahead of the transaction: what speaks to the outside and changes nothing. Not `atomic`
+    is for a handler that does so itself or takes long, and whose effect is found, not doubled, when it is done again.
     """
     if handler is None:
-        return lambda handler: idempotent(handler, atomic=atomic)
+        return lambda handler: idempotent(handler, atomic=atomic, before=before)
+    prepare = before or _nothing
 
     @wraps(handler)
     def once(view: APIView, request: Request, *args: Any, **kwargs: Any) -> Response:
         key = request.headers.get(KEY_HEADER)
         if key is None:
+            prepare(view, request, *args, **kwargs)
             return handler(view, request, *args, **kwargs)
         assert isinstance(request.user, User)
         claim = _claim(request.user, key, request_digest(request))
         if claim.status_code is not None:
             return Response(claim.response, status=claim.status_code, headers={REPLAYED_HEADER: "true"})
         try:
+            prepare(view, request, *args, **kwargs)
             if not atomic:
                 response = handler(view, request, *args, **kwargs)
             with transaction.atomic():
@@ -79,6 +87,10 @@ def idempotent(handler: Callable[..., Response] | None = None, *, atomic: bool =
 
     once.is_idempotent = True  # type: ignore[attr-defined]
     return once
+
+
+def _nothing(*args: Any, **kwargs: Any) -> None:
+    """There is nothing to do before."""
 
 
 def _claim(user: User, key: str, digest: str) -> IdempotencyKey:

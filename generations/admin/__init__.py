@@ -1,3 +1,3 @@
-from generations.admin import elements, generations, lane, people, projects, videos
+from generations.admin import approvals, elements, generations, lane, people, projects, reconciliations, videos
 
-__all__ = ["elements", "generations", "lane", "people", "projects", "videos"]
+__all__ = ["approvals", "elements", "generations", "lane", "people", "projects", "reconciliations", "videos"]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -31,7 +32,7 @@ RUNNING = frozenset({Status.SUBMITTING, Status.PROCESSING, Status.STORING})
 WATCHED = RUNNING | {Status.QUEUED, Status.UNCONFIRMED}
 WHAT_HAPPENS = {
     Status.DRAFT: "Not sent, and nothing is paid. Change it as you like, then generate it.",
-    Status.AWAITING_APPROVAL: "Somebody with the role approver has to let it go.",
+    Status.AWAITING_APPROVAL: "It costs more than the project lets people spend alone, so somebody has to approve it. Nothing is held.",
     Status.QUEUED: "It waits for a free place at the provider; its price is held. It can still be cancelled, which costs nothing.",
     Status.SUBMITTING: "It is being handed to the provider.",
     Status.PROCESSING: "The provider is making the video.",
@@ -116,6 +117,20 @@ def offers(generation: Generation, *, may_edit: bool, may_spend: bool) -> dict[s
         "retry": may_spend and status in RETRYABLE,
         "cancel": may_edit and status in CANCELLABLE,
         "ignore": may_edit and handed_over and generation.result_ignored_at is None,
+    }
+
+
+def approval_facts(generation: Generation, by: User) -> dict[str, Any]:
+    """The request for approval that it is, or was last, in."""
+    approval = generation.approval
+    if approval is None:
+        return {}
+    is_waiting = generation.status == Status.AWAITING_APPROVAL
+    return {
+        "approval": approval,
+        "approval_total": amount(approval.amount),
+        "approval_waits": is_waiting,
+        "may_decide": is_waiting and services.may_decide(approval, by),
     }
 
 

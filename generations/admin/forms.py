@@ -118,7 +118,8 @@ class GenerationForm(forms.Form):
         if self.errors:
             return cleaned
         try:
-            self.quote = services.quote(self.project, endpoint=self.model.id, inputs=self.inputs, by=self.by)
+            # By the catalogue: the provider is asked on the page that confirms, not at each key.
+            self.quote = services.quote(self.project, endpoint=self.model.id, inputs=self.inputs, by=self.by, told={})
         except InvalidInputs as error:
             for name, sentences in error.errors.items():
                 for sentence in sentences:

@@ -16,7 +16,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, 
 from unfold.decorators import display
 
 from generations import catalog, services
-from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan
+from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan, told_done
 from generations.admin.display import (
     LABEL_COLOURS,
     RUNNING,
@@ -24,6 +24,7 @@ from generations.admin.display import (
     WHAT_HAPPENS,
     Evidence,
     ago,
+    approval_facts,
     failure_sentence,
     offers,
     poster,
@@ -222,7 +223,14 @@ class GenerationAdmin(StudioAdmin):
             else:
                 return self._saved(request, generation)
         return self._form_page(
-            request, form, str(generation), {"generation": generation, **self._buttons(request, generation)}
+            request,
+            form,
+            str(generation),
+            {
+                "generation": generation,
+                **self._buttons(request, generation),
+                **approval_facts(generation, person(request)),
+            },
         )
 
     # --- The page of one ----------------------------------------------------------------------------------------------
@@ -232,7 +240,8 @@ class GenerationAdmin(StudioAdmin):
     ) -> HttpResponse:
         generation = self.get_or_404(request, object_id)
         may_edit = self.has_change_permission(request, generation) and not generation.project.archived_at
-        if may_edit and generation.status in (Status.DRAFT, Status.AWAITING_APPROVAL):
+        withdraws = generation.status == Status.AWAITING_APPROVAL and "edit" in request.GET
+        if may_edit and (generation.status == Status.DRAFT or withdraws):
             return self._edit(request, generation)
         if request.method == "POST":
             messages.error(
@@ -276,6 +285,7 @@ class GenerationAdmin(StudioAdmin):
             "events": generation.events.select_related("by"),
             "evidence": [Evidence(exchange) for exchange in generation.exchanges.all()],
             "retries": generation.retries.select_related("requested_by"),
+            **approval_facts(generation, person(request)),
         }
 
     def status_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
@@ -305,7 +315,8 @@ class GenerationAdmin(StudioAdmin):
                     chosen,
                     by=person(request),
                     confirm="confirm" in request.POST,
-                    retries_seen=_number(request.POST.get("retries_seen")),
+                    retries_seen=_number(request.POST.get("retries_seen")) or 0,
+                    at_most=_number(request.POST.get("total_seen")),
                 )
             except DoneBefore as before:
                 messages.info(request, str(before))
@@ -315,8 +326,8 @@ class GenerationAdmin(StudioAdmin):
             except REFUSALS as refusal:
                 messages.error(request, sentence(refusal))
             else:
-                total = shown(sum(services.price(generation) for generation in done))
-                messages.success(request, f"Queued {len(done)} {'video' if len(done) == 1 else 'videos'} for {total}.")
+                for text in told_done(done):
+                    messages.success(request, text)
                 return self._to(done)
             # What was refused was rolled back in the database, not in these objects.
             chosen = self._chosen(request)
@@ -405,5 +416,5 @@ def _is_uuid(text: str) -> bool:
     return True
 
 
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 10 else 0
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 16 else None

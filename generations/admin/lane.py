@@ -11,7 +11,7 @@ from django.views.decorators.http import require_POST
 
 from generations import services
 from generations.admin.display import RUNNING
-from generations.models import Generation, Lane, Status
+from generations.models import Generation, Lane, PausedEndpoint, Status
 from projects.admin.access import StudioAdmin, access, person
 
 
@@ -26,10 +26,14 @@ class LaneAdmin(StudioAdmin):
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        pause, resume = (self.admin_site.admin_view(require_POST(view)) for view in (self.pause_view, self.resume_view))
+        pause, resume, resume_endpoint = (
+            self.admin_site.admin_view(require_POST(view))
+            for view in (self.pause_view, self.resume_view, self.resume_endpoint_view)
+        )
         return [
             path("pause/", pause, name="generations_lane_pause"),
             path("resume/", resume, name="generations_lane_resume"),
+            path("resume-endpoint/", resume_endpoint, name="generations_lane_resume_endpoint"),
             *super().get_urls(),
         ]
 
@@ -51,6 +55,7 @@ class LaneAdmin(StudioAdmin):
             "waiting": statuses.count(Status.QUEUED),
             "running": sum(status in RUNNING for status in statuses),
             "unconfirmed": statuses.count(Status.UNCONFIRMED),
+            "paused_endpoints": PausedEndpoint.objects.select_related("paused_by").order_by("endpoint"),
             "per_minute": settings.WAVESPEED_VIDEOS_PER_MINUTE,
             "at_once": settings.WAVESPEED_VIDEOS_AT_ONCE,
         }
@@ -71,4 +76,10 @@ class LaneAdmin(StudioAdmin):
     def resume_view(self, request: HttpRequest) -> HttpResponse:
         services.resume_lane(by=person(request))
         messages.success(request, "Resumed: what is queued is submitted again, in turn.")
+        return HttpResponseRedirect(reverse("admin:generations_lane_changelist"))
+
+    def resume_endpoint_view(self, request: HttpRequest) -> HttpResponse:
+        endpoint = request.POST.get("endpoint", "")
+        services.resume_endpoint(endpoint, by=person(request))
+        messages.success(request, f"Resumed: what is queued for {endpoint} is submitted again, in turn.")
         return HttpResponseRedirect(reverse("admin:generations_lane_changelist"))

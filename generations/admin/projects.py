@@ -15,9 +15,21 @@ from unfold.decorators import display
 from generations import reports
 from projects import permissions
 from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
-from projects.admin.display import amount, bars
+from projects.admin.display import DollarsField, amount, bars
 from projects.admin.members import MembershipInline, save_membership
 from projects.models import Project
+
+
+class ProjectForm(forms.ModelForm):
+    approval_above = DollarsField(
+        label="Approval above",
+        required=False,
+        help_text="Dollars. What costs more, alone or queued together, needs an approver other than who asks. Empty: nothing does.",
+    )
+
+    class Meta:
+        model = Project
+        fields = ["name", "description", "time_zone", "approval_above"]
 
 
 @admin.register(Project)
@@ -27,7 +39,9 @@ class ProjectAdmin(StudioAdmin):
     list_display = ["name", "members_count", "pictures_count", "generations_count", "time_zone", "state"]
     list_filter = [ArchivedFilter]
     search_fields = ["name", "description"]
-    fields = ["name", "description", "time_zone"]
+    form = ProjectForm
+    fields = ["name", "description", "time_zone", "approval_above"]
+    readonly_fields = ["approval_above_shown"]
     inlines = [MembershipInline]
     change_form_template = "admin/projects/project/change_form.html"
 
@@ -45,6 +59,15 @@ class ProjectAdmin(StudioAdmin):
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return access(request).is_studio_owner
+
+    def get_fields(self, request: HttpRequest, obj: Project | None = None) -> list[str]:
+        """Who may not change it reads dollars, not what is stored."""
+        may_change = self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+        return [name if may_change or name != "approval_above" else "approval_above_shown" for name in self.fields]
+
+    @display(description="Approval above")
+    def approval_above_shown(self, project: Project) -> str:
+        return amount(project.approval_above)
 
     def get_inlines(self, request: HttpRequest, obj: Project | None) -> list[Any]:
         return self.inlines if obj else []
@@ -89,17 +112,17 @@ class ProjectAdmin(StudioAdmin):
         project = self.get_object(request, object_id)
         if project is None or not self.has_view_permission(request, project):
             return super().change_view(request, object_id, form_url, extra_context)
-        spend = reports.project_spend(project)
+        standing = reports.project_spend(project)
         member_budgets = [each for each in reports.member_budgets(project) if self._sees(request, project, each)]
         context = {
             "project": project,
             "project_query": f"?project={project.pk}",
             "project_links": self._links(access(request).may("manage", project.pk)),
-            "budget_bars": bars([*spend.figures, *member_budgets]),
-            "spent": amount(spend.spent),
-            "reserved": amount(spend.reserved),
-            "unconfirmed": amount(spend.unconfirmed) if spend.unconfirmed else "",
-            "has_own_budget": any(each.budget.project_id for each in spend.figures),
+            "budget_bars": bars([*standing.figures, *member_budgets]),
+            "spent": amount(standing.spent),
+            "reserved": amount(standing.reserved),
+            "unconfirmed": amount(standing.unconfirmed) if standing.unconfirmed else "",
+            "has_own_budget": any(each.budget.project_id for each in standing.figures),
             "studio_owners": permissions.names_of_studio_owners(),
             "may_edit": access(request).may("edit", project.pk) and not project.archived_at,
             "may_manage": access(request).may("manage", project.pk),
@@ -111,6 +134,7 @@ class ProjectAdmin(StudioAdmin):
             ("Source images", "admin:projects_sourceimage_changelist"),
             ("Generations", "admin:generations_generation_changelist"),
             ("Videos", "admin:generations_video_changelist"),
+            ("Spend", "spend"),
             ("Spend entries", "admin:projects_spendentry_changelist"),
         ]
         return [*links, ("Invite somebody", "admin:projects_invitation_add")] if may_manage else links

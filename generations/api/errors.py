@@ -7,7 +7,7 @@ from rest_framework import exceptions, status
 
 from generations.catalog import InvalidInputs
 from generations.models import Generation
-from generations.services import NeedsConfirmation, Refused
+from generations.services import NeedsConfirmation, PriceUnknown, Refused
 from kling_studio.api import ApiError, as_api_error
 
 
@@ -19,6 +19,11 @@ def _(error: InvalidInputs) -> Exception:
 @as_api_error.register
 def _(error: Refused) -> Exception:
     return ApiError(status.HTTP_409_CONFLICT, error.code, str(error))
+
+
+@as_api_error.register
+def _(error: PriceUnknown) -> Exception:
+    return ApiError(status.HTTP_503_SERVICE_UNAVAILABLE, error.code, str(error))
 
 
 @as_api_error.register

@@ -1,6 +1,8 @@
 import django_filters
+from django.db.models import QuerySet
 
-from generations.models import Element, Generation, Status
+from generations import services
+from generations.models import Approval, Element, Generation, Status
 from projects.api.filters import ArchivedFilter
 
 
@@ -21,3 +23,17 @@ class ElementFilter(ArchivedFilter):
     class Meta:
         model = Element
         fields = ["project", "archived"]
+
+
+class ApprovalFilter(django_filters.FilterSet):
+    project = django_filters.UUIDFilter()
+    decision = django_filters.MultipleChoiceFilter(choices=Approval.Decision.choices)
+    for_me = django_filters.BooleanFilter(method="by_for_me", label="true: those that you may decide about now")
+
+    class Meta:
+        model = Approval
+        fields = ["project", "decision", "for_me"]
+
+    def by_for_me(self, queryset: QuerySet[Approval], name: str, value: bool) -> QuerySet[Approval]:
+        theirs = services.waiting_for(self.request.user).values("pk")
+        return queryset.filter(pk__in=theirs) if value else queryset.exclude(pk__in=theirs)

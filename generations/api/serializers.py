@@ -8,7 +8,7 @@ from generations import catalog, services
 from generations.api.errors import link
 from generations.catalog import Endpoint
 from generations.failures import Failure
-from generations.models import Element, Generation, GenerationEvent, Status, Video
+from generations.models import Approval, Element, Generation, GenerationEvent, Status, Video
 from kling_studio.api import MoneyField, Strict, dollars
 from projects.api.serializers import FiguresSerializer
 
@@ -92,14 +92,28 @@ class FailureSerializer(serializers.Serializer):
     detail = serializers.CharField(help_text="the provider's words")
 
 
+class RequestSerializer(serializers.ModelSerializer):
+    """What a generation shows of the request for approval that it is, or was last, in."""
+
+    amount = MoneyField(help_text="of all its generations together; frozen")
+
+    class Meta:
+        model = Approval
+        fields = ["id", "decision", "amount", "expires_at", "comment", "budget_error"]
+        read_only_fields = fields
+
+
 class GenerationSerializer(serializers.ModelSerializer):
     element_list = serializers.SerializerMethodField()
     multi_prompt = serializers.ListField(child=serializers.DictField())
-    quote = serializers.SerializerMethodField(help_text="frozen when it is queued; before that, today's price")
+    quote = serializers.SerializerMethodField(
+        help_text="frozen when it is queued or asked to be approved; before that, today's price"
+    )
     charged = MoneyField(allow_null=True, help_text="null until the provider's bill, or its success, tells")
     currency = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField()
     progress = serializers.SerializerMethodField(help_text="percent, estimated from the endpoint's usual duration")
+    approval = RequestSerializer(allow_null=True, help_text="null: none was ever asked for")
     videos = VideoSerializer(many=True)
     requested_by = serializers.CharField(source="requested_by.username")
 
@@ -124,6 +138,7 @@ class GenerationSerializer(serializers.ModelSerializer):
             "prediction_id",
             "error",
             "progress",
+            "approval",
             "videos",
             "retry_of",
             "requested_by",
@@ -212,7 +227,10 @@ class LinkSerializer(serializers.Serializer):
 
 
 class QuoteSerializer(serializers.Serializer):
-    amount = MoneyField()
+    amount = MoneyField(help_text="what would be reserved: the higher one of the two prices")
+    catalogue_price = MoneyField(source="catalogue")
+    live_price = MoneyField(source="live", allow_null=True, help_text="the provider's own; null where it is not asked")
+    needs_approval = serializers.BooleanField(help_text="whether it would be awaiting_approval instead of queued")
     currency = serializers.SerializerMethodField()
     fits = serializers.BooleanField(
         help_text="whether the hard budgets have so much free, and the project has a budget"
@@ -226,6 +244,53 @@ class QuoteSerializer(serializers.Serializer):
     @extend_schema_field(LinkSerializer(many=True))
     def get_existing(self, quote: services.Quote) -> list[dict[str, Any]]:
         return [link(generation) for generation in quote.existing]
+
+
+class ApprovalSerializer(serializers.ModelSerializer):
+    amount = MoneyField(help_text="of all its generations together; frozen until it expires")
+    currency = serializers.SerializerMethodField()
+    requested_by = serializers.CharField(source="requested_by.username")
+    decided_by = serializers.CharField(
+        source="decided_by.username", default=None, allow_null=True, help_text="null: nobody, or the studio itself"
+    )
+    generations = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Approval
+        fields = [
+            "id",
+            "project",
+            "decision",
+            "amount",
+            "currency",
+            "requested_by",
+            "requested_at",
+            "expires_at",
+            "decided_by",
+            "decided_at",
+            "comment",
+            "budget_error",
+            "generations",
+        ]
+        read_only_fields = fields
+
+    def get_currency(self, approval: Approval) -> str:
+        return CURRENCY
+
+    @extend_schema_field(LinkSerializer(many=True))
+    def get_generations(self, approval: Approval) -> list[dict[str, Any]]:
+        return [link(generation) for generation in approval.generations.all()]
+
+
+class ApproveFields(Strict):
+    comment = serializers.CharField(required=False, allow_blank=True, max_length=500)
+    confirm = serializers.BooleanField(
+        default=False, help_text="pay for it although the same video was queued since it was asked for"
+    )
+
+
+class RejectFields(Strict):
+    comment = serializers.CharField(max_length=500, help_text="what would have to change")
 
 
 class ElementSerializer(serializers.ModelSerializer):
@@ -245,21 +310,3 @@ class ElementFields(Strict):
 class NewElement(ElementFields):
     project = serializers.UUIDField()
     element_id = serializers.CharField(max_length=64, help_text="Kling's id of the element: digits, as text")
-
-
-class SpendSerializer(serializers.Serializer):
-    limit = MoneyField(allow_null=True, help_text="of the tightest hard budget that binds the project; null: none does")
-    spent = MoneyField(help_text="by the project since it began")
-    reserved = MoneyField(help_text="held for what is on its way")
-    unconfirmed = MoneyField(help_text="the part of it whose outcome nobody knows")
-    free = MoneyField(allow_null=True, help_text="in the tightest hard budget")
-    currency = serializers.SerializerMethodField()
-    since = serializers.SerializerMethodField()
-    budgets = FiguresSerializer(many=True, source="figures")
-
-    def get_currency(self, spend: Any) -> str:
-        return CURRENCY
-
-    @extend_schema_field(serializers.DateTimeField())
-    def get_since(self, spend: Any) -> Any:
-        return serializers.DateTimeField().to_representation(self.context["project"].created_at)

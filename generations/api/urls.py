@@ -2,14 +2,28 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from generations.api import views
+from generations.api.spend import SpendViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("endpoints", views.EndpointViewSet, basename="endpoint")
 router.register("elements", views.ElementViewSet)
 router.register("generations", views.GenerationViewSet)
+router.register("approvals", views.ApprovalViewSet)
 router.register("videos", views.VideoViewSet)
 
+SPEND = {
+    "": "retrieve",
+    "breakdown.csv": "breakdown_csv",
+    "breakdown.xlsx": "breakdown_xlsx",
+    "entries.csv": "entries_csv",
+    "entries.xlsx": "entries_xlsx",
+    "focus.csv": "focus_csv",
+}
 urlpatterns = [
     *router.urls,
-    path("projects/<uuid:project_id>/spend/", views.SpendViewSet.as_view({"get": "retrieve"})),
+    *(
+        path(f"{below}spend/{name}", SpendViewSet.as_view({"get": action}), name=f"{scope}-{action}")
+        for scope, below in (("spend", ""), ("project-spend", "projects/<uuid:project_id>/"))
+        for name, action in SPEND.items()
+    ),
 ]

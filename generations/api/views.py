@@ -11,11 +11,13 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import catalog, reports, services
+from generations import catalog, services
 from generations.api import errors  # noqa: F401  # registers them
-from generations.api.filters import ElementFilter, GenerationFilter
+from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter
 from generations.api.serializers import (
     UUID_SCHEMA,
+    ApprovalSerializer,
+    ApproveFields,
     CancelFields,
     Confirmation,
     ElementFields,
@@ -28,15 +30,15 @@ from generations.api.serializers import (
     NoFields,
     QuoteRequest,
     QuoteSerializer,
-    SpendSerializer,
+    RejectFields,
     VideoSerializer,
     WithInputs,
     inputs_schema,
 )
-from generations.models import Element, Generation, Video
+from generations.models import Approval, Element, Generation, Video
 from kling_studio.api import Api
 from projects import permissions
-from projects.api.views import OfProject, visible_project
+from projects.api.views import visible_project
 from projects.idempotency import idempotent
 
 
@@ -119,24 +121,35 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Generation.objects.none()
     serializer_class = GenerationSerializer
     filterset_class = GenerationFilter
+    prices: services.Prices | None = None
     ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
 
     def get_queryset(self) -> QuerySet[Generation]:
         visible = permissions.visible_projects(self.person)
         rows = Generation.objects.filter(project__in=visible)
-        return rows.select_related("project", "requested_by").prefetch_related("videos", "element_links")
+        return rows.select_related("project", "requested_by", "approval").prefetch_related("videos", "element_links")
+
+    def _ask_price_of_new(self, request: Request) -> None:
+        asked = self.valid(NewGeneration)
+        if asked["queue"]:
+            project = visible_project(self.person, asked["project"])
+            self.prices = services.ask_price(project, endpoint=asked["endpoint"], inputs=asked["inputs"])
 
     @extend_schema(request=NEW_BODY, responses={201: GenerationSerializer, 202: GenerationSerializer})
-    @idempotent
+    @services.refusals_told()
+    @idempotent(before=_ask_price_of_new)
     @transaction.atomic
     def create(self, request: Request) -> Response:
-        """A draft (201), or with `queue` a paid order (202): then its price is reserved, and it waits for its turn."""
+        """A draft (201), or with `queue` a paid order (202): its price is reserved, and it waits for its turn.
+
+        What costs more than the project's `approval_above` is `awaiting_approval` instead, and nothing is reserved yet.
+        """
         asked = self.valid(NewGeneration)
         project = visible_project(self.person, asked["project"])
         generation = services.create(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
         if not asked["queue"]:
             return self._row(generation, status.HTTP_201_CREATED)
-        services.queue(generation, by=self.person, confirm=asked["confirm"])
+        services.queue(generation, by=self.person, confirm=asked["confirm"], told=self.prices)
         return self._row(generation, status.HTTP_202_ACCEPTED)
 
     @extend_schema(request=PATCH_BODY, responses=GenerationSerializer)
@@ -156,31 +169,61 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         quote = services.quote(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
         return self.shown(quote, QuoteSerializer)
 
+    def _ask_price(self, request: Request, pk: UUID) -> None:
+        self.prices = services.ask_prices([self.get_object()])
+
     @extend_schema(request=Confirmation, responses={202: GenerationSerializer})
     @action(detail=True, methods=["post"])
-    @idempotent
+    @services.refusals_told()
+    @idempotent(before=_ask_price)
     def queue(self, request: Request, pk: UUID) -> Response:
-        """Reserves the price and lets the draft into the queue."""
+        """Reserves the price and lets the draft into the queue, or asks for an approval: then it is `awaiting_approval`."""
         generation = self.get_object()
-        services.queue(generation, by=self.person, confirm=self.valid(Confirmation)["confirm"])
+        services.queue(generation, by=self.person, confirm=self.valid(Confirmation)["confirm"], told=self.prices)
         return self._row(generation, status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=ApproveFields, responses={202: GenerationSerializer})
+    @action(detail=True, methods=["post"])
+    @idempotent(atomic=False)
+    def approve(self, request: Request, pk: UUID) -> Response:
+        """Approves the request that it waits in, with all others in it: see `approvals/{id}/approve/`."""
+        generation = self.get_object()
+        services.approve(services.approval_of(generation), by=self.person, **self.valid(ApproveFields))
+        return self._row(generation, status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=RejectFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def reject(self, request: Request, pk: UUID) -> Response:
+        """Rejects the request that it waits in, with all others in it: see `approvals/{id}/reject/`."""
+        generation = self.get_object()
+        services.reject(services.approval_of(generation), by=self.person, **self.valid(RejectFields))
+        return self._row(generation)
 
     @extend_schema(request=CancelFields, responses=GenerationSerializer)
     @action(detail=True, methods=["post"])
     @idempotent
     def cancel(self, request: Request, pk: UUID) -> Response:
-        """Stops what was not submitted yet, and releases its money. The provider has no cancel: later it is refused."""
+        """Stops what was not submitted yet, and releases its money. The provider has no cancel: later it is refused.
+
+        A request for approval that it waits in is withdrawn: the others in it are drafts again.
+        """
         generation = self.get_object()
         services.cancel(generation, by=self.person, reason=self.valid(CancelFields).get("reason", ""))
         return self._row(generation)
 
+    def _ask_price_of_retry(self, request: Request, pk: UUID) -> None:
+        self.prices = services.ask_retry_prices([self.get_object()])
+
     @extend_schema(request=Confirmation, responses={202: GenerationSerializer})
     @action(detail=True, methods=["post"])
-    @idempotent
+    @services.refusals_told()
+    @idempotent(before=_ask_price_of_retry)
     def retry(self, request: Request, pk: UUID) -> Response:
         """A new, paid generation with the same inputs, which names this one in `retry_of`."""
         generation = self.get_object()
-        again = services.retry(generation, by=self.person, confirm=self.valid(Confirmation)["confirm"])
+        confirm = self.valid(Confirmation)["confirm"]
+        again = services.retry(generation, by=self.person, confirm=confirm, told=self.prices)
         return self._row(again, status.HTTP_202_ACCEPTED)
 
     @extend_schema(request=NoFields, responses=GenerationSerializer)
@@ -203,6 +246,41 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self.shown(self.get_queryset().get(pk=generation.pk), GenerationSerializer, status_code)
 
 
+class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
+    """Requests for approval, each of one or several generations that were queued together and cost more than the project lets
+    people spend alone."""
+
+    queryset = Approval.objects.none()
+    serializer_class = ApprovalSerializer
+    filterset_class = ApprovalFilter
+    ordering_fields = ["requested_at", "expires_at", "amount"]
+
+    def get_queryset(self) -> QuerySet[Approval]:
+        rows = Approval.objects.filter(project__in=permissions.visible_projects(self.person))
+        return rows.select_related("project", "requested_by", "decided_by").prefetch_related("generations")
+
+    @extend_schema(request=ApproveFields, responses={202: ApprovalSerializer})
+    @action(detail=True, methods=["post"])
+    @idempotent(atomic=False)
+    def approve(self, request: Request, pk: UUID) -> Response:
+        """Reserves the frozen price and queues all of it. Where it does not fit the budgets now, it goes on waiting (402)."""
+        approval = self.get_object()
+        services.approve(approval, by=self.person, **self.valid(ApproveFields))
+        return self._row(approval, status.HTTP_202_ACCEPTED)
+
+    @extend_schema(request=RejectFields, responses=ApprovalSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def reject(self, request: Request, pk: UUID) -> Response:
+        """Makes its generations drafts again, with the comment in their history; nothing was reserved."""
+        approval = self.get_object()
+        services.reject(approval, by=self.person, **self.valid(RejectFields))
+        return self._row(approval)
+
+    def _row(self, approval: Approval, status_code: int = status.HTTP_200_OK) -> Response:
+        return self.shown(self.get_queryset().get(pk=approval.pk), ApprovalSerializer, status_code)
+
+
 class VideoViewSet(mixins.RetrieveModelMixin, Api):
     queryset = Video.objects.none()
     serializer_class = VideoSerializer
@@ -214,14 +292,3 @@ class VideoViewSet(mixins.RetrieveModelMixin, Api):
     @action(detail=True, methods=["get"])
     def download(self, request: Request, pk: UUID) -> HttpResponseRedirect:
         return HttpResponseRedirect(self.get_object().file.url)
-
-
-class SpendViewSet(OfProject):
-    serializer_class = SpendSerializer
-    queryset = None
-
-    @extend_schema(responses=SpendSerializer)
-    def retrieve(self, request: Request, project_id: UUID) -> Response:
-        """Where the project's money stands."""
-        context = {**self.get_serializer_context(), "project": self.project}
-        return Response(SpendSerializer(reports.project_spend(self.project), context=context).data)

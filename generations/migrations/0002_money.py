@@ -7,6 +7,12 @@ from django.conf import settings
 from django.db import migrations, models
 
 
+def announce_what_had_ended(apps, schema_editor):
+    """Nobody is told today of what ended before the studio told anybody."""
+    ended = apps.get_model("generations", "Generation").objects.filter(status__in=["completed", "failed", "unconfirmed"])
+    ended.update(announced_at=django.utils.timezone.now())
+
+
 class Migration(migrations.Migration):
 
     dependencies = [
@@ -44,7 +50,7 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='generation',
             name='announced_at',
-            field=models.DateTimeField(editable=False, help_text='when who asked was told of its end', null=True),
+            field=models.DateTimeField(editable=False, help_text='when who asked was told how it ended', null=True),
         ),
         migrations.AddField(
             model_name='generation',
@@ -93,4 +99,5 @@ class Migration(migrations.Migration):
             model_name='approval',
             index=models.Index(condition=models.Q(('decision', 'waiting')), fields=['expires_at'], name='approval_waiting'),
         ),
+        migrations.RunPython(announce_what_had_ended, migrations.RunPython.noop, elidable=True),
     ]

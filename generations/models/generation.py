@@ -74,7 +74,8 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         rows = self.filter(pk=pk, status=old)
         if token is not None:
             rows = rows.filter(lease_token=token)
-        changes = {"attempts": 0, "lease_token": None, "lease_until": None} | changes
+        # Where it stands now was told to nobody yet.
+        changes = {"attempts": 0, "lease_token": None, "lease_until": None, "announced_at": None} | changes
         with transaction.atomic():
             moved = rows.update(status=new, **changes) == 1
             if moved:
@@ -164,7 +165,7 @@ class Generation(models.Model):
     queued_at = models.DateTimeField(null=True, editable=False)
     submitted_at = models.DateTimeField(null=True, editable=False)
     completed_at = models.DateTimeField(null=True, editable=False)
-    announced_at = models.DateTimeField(null=True, editable=False, help_text="when who asked was told of its end")
+    announced_at = models.DateTimeField(null=True, editable=False, help_text="when who asked was told how it ended")
     result_ignored_at = models.DateTimeField(
         null=True, editable=False, help_text="nobody wants the video any more; it is stored all the same"
     )

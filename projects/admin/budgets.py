@@ -9,20 +9,47 @@ from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextInputWidget
 
 from projects import budgets, permissions
-from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, access, person, sentence, told
-from projects.admin.display import BudgetBar, DollarsField, amount
+from projects.admin import top_ups
+from projects.admin.access import ArchivedFilter, ProjectFilter, access, person, sentence, told
+from projects.admin.display import NOTHING, BudgetBar, DollarsField, amount
 from projects.models import Budget, Enforcement, Membership, Period
+from projects.models.budget import default_thresholds
+
+
+class PercentsField(forms.CharField):
+    """Whole percents as people write them: `50, 80, 100`."""
+
+    widget = UnfoldAdminTextInputWidget(attrs={"class": "studio-short"})
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[int]:
+        typed = super().clean(value).replace("%", " ").replace(",", " ").split()
+        if not all(each.isascii() and each.isdigit() and len(each) < 4 for each in typed):
+            raise ValidationError("Type whole percents, such as 50, 80, 100; leave it empty to hear of none.")
+        return [int(each) for each in typed]
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(self.prepare_value(initial) != data)
 
 
 class BudgetForm(forms.ModelForm):
     by: User  # set by the admin for each request
     limit = DollarsField(label="Limit in dollars", help_text="Such as 10 or 1,250.50.")
+    thresholds = PercentsField(
+        required=False,
+        label="Tell at percent",
+        initial=default_thresholds,
+        help_text="Owners and approvers hear of it when this much of the limit is used, or will be by the forecast.",
+    )
 
     class Meta:
         model = Budget
-        fields = ["project", "user", "period", "enforcement", "limit"]
+        fields = ["project", "user", "period", "enforcement", "limit", "thresholds"]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
@@ -44,7 +71,7 @@ class BudgetForm(forms.ModelForm):
 
 
 @admin.register(Budget)
-class BudgetAdmin(StudioAdmin):
+class BudgetAdmin(top_ups.WithTopUps):
     form = BudgetForm
     change_action = "manage"
     list_display = ["budget", "enforcement_label", "limit_shown", "spent", "held", "free", "bar"]
@@ -95,8 +122,13 @@ class BudgetAdmin(StudioAdmin):
         return "Archived" if row.archived_at else row.get_enforcement_display()
 
     @display(description="Limit", ordering="limit")
-    def limit_shown(self, row: Budget) -> str:
-        return amount(row.limit)
+    def limit_shown(self, row: Any) -> str:
+        """What is in force, on the list; the budget's own on its page, beside the top-ups."""
+        return str(row.as_bar.limit_shown) if hasattr(row, "as_bar") else amount(row.limit)
+
+    @display(description="Tell at percent")
+    def thresholds_shown(self, row: Budget) -> str:
+        return ", ".join(map(str, row.thresholds)) or NOTHING
 
     @display(description="Spent")
     def spent(self, row: Any) -> str:
@@ -119,8 +151,8 @@ class BudgetAdmin(StudioAdmin):
 
     def get_fields(self, request: HttpRequest, obj: Budget | None = None) -> list[str]:
         if obj and not self.has_change_permission(request, obj):
-            return ["project", "user", "period", "enforcement", "limit_shown"]
-        return ["project", "user", "period", "enforcement", "limit"]
+            return ["project", "user", "period", "enforcement", "limit_shown", "thresholds_shown"]
+        return ["project", "user", "period", "enforcement", "limit", "thresholds"]
 
     def get_form(self, request: HttpRequest, obj: Budget | None = None, change: bool = False, **kwargs: Any) -> Any:
         form = super().get_form(request, obj, change, **kwargs)
@@ -143,7 +175,9 @@ class BudgetAdmin(StudioAdmin):
 
     def save_model(self, request: HttpRequest, obj: Budget, form: BudgetForm, change: bool) -> None:
         if change:
-            budgets.change_limit(obj, limit=form.cleaned_data["limit"], by=person(request))
+            limit, thresholds = form.cleaned_data["limit"], form.cleaned_data["thresholds"]
+            budgets.change_limit(obj, limit=limit, by=person(request))
+            budgets.change_thresholds(obj, thresholds=thresholds, by=person(request))
             return
         made = budgets.create(
             project=obj.project,
@@ -151,6 +185,7 @@ class BudgetAdmin(StudioAdmin):
             period=Period(obj.period),
             enforcement=Enforcement(obj.enforcement),
             limit=obj.limit,
+            thresholds=obj.thresholds,
             by=person(request),
         )
         obj.__dict__.update(made.__dict__)
@@ -158,7 +193,10 @@ class BudgetAdmin(StudioAdmin):
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         budget = self.get_object(request, object_id)
         bar = [BudgetBar(each) for each in budgets.figures(Budget.objects.filter(pk=budget.pk))] if budget else []
-        context = {"budget_bars": bar, "title": str(budget), **(extra_context or {})}
+        context: dict[str, Any] = {"budget_bars": bar, "title": str(budget), **(extra_context or {})}
+        if budget:
+            context["top_ups"] = top_ups.rows(budget)
+            context["may_top_up"] = self.has_change_permission(request, budget)
         return super().change_view(request, object_id, form_url, context)
 
     @admin.action(description="Archive (nothing is checked against it any more)", permissions=["change"])

@@ -89,6 +89,11 @@ class BudgetBar:
         return shown(self.figures.limit)
 
     @property
+    def topped_up_shown(self) -> str:
+        """Empty when no top-up lasts."""
+        return shown(self.figures.topped_up) if self.figures.topped_up else ""
+
+    @property
     def spent_shown(self) -> str:
         return shown(self.figures.spent, ROUND_CEILING)
 
@@ -128,7 +133,7 @@ class BudgetBar:
         """What there is of it is always seen, be it ever so little."""
         if micros <= 0:
             return 0
-        return max(1, min(100, round(100 * micros / self.figures.limit))) if self.figures.limit else 100
+        return max(1, min(100, 100 * micros // self.figures.limit)) if self.figures.limit else 100
 
 
 def bars(figures: Iterable[Figures]) -> list[BudgetBar]:
@@ -136,15 +141,17 @@ def bars(figures: Iterable[Figures]) -> list[BudgetBar]:
 
 
 class DollarsField(forms.CharField):
-    """An amount typed in dollars (`1,250.50`, `$10`), as exact micro-dollars."""
+    """An amount typed in dollars (`1,250.50`, `$10`), as exact micro-dollars; None for nothing where it is not required."""
 
     widget = UnfoldAdminTextInputWidget(attrs={"inputmode": "decimal", "placeholder": "10.00", "class": "studio-short"})
 
     def prepare_value(self, value: Any) -> Any:
         return f"{to_dollars(value):f}" if isinstance(value, int) else value
 
-    def clean(self, value: Any) -> int:
+    def clean(self, value: Any) -> int | None:
         typed = super().clean(value).strip().removeprefix("$").replace(",", "").strip()
+        if not typed and not self.required:
+            return None
         if not typed.isascii() or not typed.replace(".", "", 1).isdigit():
             raise ValidationError("Type an amount in dollars, such as 10 or 1,250.50; zero or more.")
         try:

@@ -7,12 +7,17 @@ from projects.fetch import FetchError, FetchFailed
 from projects.idempotency import InFlight, InvalidKey, KeyReused
 from projects.images import ImageRefused
 from projects.members import MembershipRefused
-from projects.spend import NoBudget, OverBudget
+from projects.spend import NoBudget, OverBudget, ProjectArchived
 
 
 @as_api_error.register
 def _(error: NoBudget) -> Exception:
     return ApiError(status.HTTP_402_PAYMENT_REQUIRED, "no_budget", str(error))
+
+
+@as_api_error.register
+def _(error: ProjectArchived) -> Exception:
+    return ApiError(status.HTTP_409_CONFLICT, "archived", str(error))
 
 
 @as_api_error.register

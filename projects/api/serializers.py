@@ -1,3 +1,4 @@
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -5,7 +6,9 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from kling_studio.api import MoneyField, Strict
+from projects.budgets import MAX_REASON
 from projects.models import (
+    MAX_THRESHOLD,
     Enforcement,
     Invitation,
     Membership,
@@ -14,6 +17,7 @@ from projects.models import (
     Role,
     SourceImage,
     SpendEntry,
+    TopUp,
 )
 
 
@@ -21,13 +25,27 @@ def username_of(**options: Any) -> serializers.Field:
     return serializers.CharField(read_only=True, **options)
 
 
+APPROVAL_ABOVE = "what costs more, alone or queued together, needs an approver; null: nothing does"
+
+
 class ProjectSerializer(serializers.ModelSerializer):
+    approval_above = MoneyField(allow_null=True, help_text=APPROVAL_ABOVE)
     role = serializers.SerializerMethodField(help_text="yours; null for a studio owner who is no member")
     created_by = username_of(source="created_by.username")
 
     class Meta:
         model = Project
-        fields = ["id", "name", "description", "time_zone", "role", "created_by", "created_at", "archived_at"]
+        fields = [
+            "id",
+            "name",
+            "description",
+            "time_zone",
+            "approval_above",
+            "role",
+            "created_by",
+            "created_at",
+            "archived_at",
+        ]
 
     @extend_schema_field(serializers.ChoiceField(choices=Role.choices, allow_null=True))
     def get_role(self, project: Project) -> str | None:
@@ -39,6 +57,7 @@ class ProjectFields(Strict):
     name = serializers.CharField(max_length=120)
     description = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
     time_zone = serializers.CharField(required=False, max_length=64, help_text="such as Europe/Berlin")
+    approval_above = MoneyField(required=False, allow_null=True, min_value=0, help_text=APPROVAL_ABOVE)
 
 
 class MembershipSerializer(serializers.ModelSerializer):
@@ -78,28 +97,66 @@ class FiguresSerializer(serializers.Serializer):
     user = serializers.CharField(source="budget.user.username", default=None, allow_null=True)
     period = serializers.ChoiceField(source="budget.period", choices=Period.choices)
     enforcement = serializers.ChoiceField(source="budget.enforcement", choices=Enforcement.choices)
-    limit = MoneyField()
+    limit = MoneyField(help_text="in force now: base_limit + topped_up")
+    base_limit = MoneyField(help_text="the budget's own")
+    topped_up = MoneyField(help_text="what top-ups add to it now")
     spent = MoneyField()
     reserved = MoneyField(help_text="held for what is on its way")
     free = MoneyField(help_text="limit − spent − reserved; below zero after the limit was lowered")
     starts_at = serializers.DateTimeField()
     ends_at = serializers.DateTimeField(allow_null=True, help_text="exclusive; null for a total")
+    thresholds = serializers.ListField(
+        source="budget.thresholds", child=serializers.IntegerField(), help_text="percents of the limit that are told of"
+    )
 
 
-class NewBudget(Strict):
+class Thresholds(serializers.ListField):
+    child = serializers.IntegerField(min_value=1, max_value=MAX_THRESHOLD)
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(
+            required=False,
+            max_length=20,
+            help_text="percents of the limit at which owners and approvers hear of it",
+            **options,
+        )
+
+
+class NewStudioBudget(Strict):
+    period = serializers.ChoiceField(choices=Period.choices)
+    enforcement = serializers.ChoiceField(choices=Enforcement.choices, default=Enforcement.HARD)
+    limit = MoneyField(min_value=0)
+    thresholds = Thresholds()
+
+
+class NewBudget(NewStudioBudget):
     user = serializers.CharField(
         required=False,
         allow_null=True,
         max_length=150,
         help_text="a member's username; without it, the whole project's",
     )
-    period = serializers.ChoiceField(choices=Period.choices)
-    enforcement = serializers.ChoiceField(choices=Enforcement.choices, default=Enforcement.HARD)
-    limit = MoneyField(min_value=0)
 
 
-class LimitFields(Strict):
-    limit = MoneyField(min_value=0)
+class BudgetChanges(Strict):
+    limit = MoneyField(min_value=0, required=False)
+    thresholds = Thresholds()
+
+
+class TopUpFields(Strict):
+    amount = MoneyField(min_value=Decimal("0.000001"))
+    reason = serializers.CharField(max_length=MAX_REASON)
+    starts_at = serializers.DateTimeField(required=False, help_text="now, unless you say so")
+    ends_at = serializers.DateTimeField(help_text="exclusive")
+
+
+class TopUpSerializer(serializers.ModelSerializer):
+    amount = MoneyField(help_text="added to the limit from starts_at until ends_at")
+    created_by = username_of(source="created_by.username")
+
+    class Meta:
+        model = TopUp
+        fields = ["id", "budget", "amount", "reason", "starts_at", "ends_at", "created_by", "created_at"]
 
 
 class SpendEntrySerializer(serializers.ModelSerializer):

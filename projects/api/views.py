@@ -19,23 +19,26 @@ from projects.api import errors  # noqa: F401  # registers them
 from projects.api.filters import SourceImageFilter
 from projects.api.serializers import (
     AddedImageSerializer,
+    BudgetChanges,
     FiguresSerializer,
     ImageFields,
     InvitationFields,
     InvitationSerializer,
-    LimitFields,
     MembershipSerializer,
     NewBudget,
     NewImage,
+    NewStudioBudget,
     ProjectFields,
     ProjectSerializer,
     RoleFields,
     SourceImageSerializer,
     SpendEntrySerializer,
+    TopUpFields,
+    TopUpSerializer,
     member_named,
 )
 from projects.idempotency import idempotent
-from projects.models import Budget, Enforcement, Membership, Period, Project, Role, SourceImage, SpendEntry
+from projects.models import Budget, Enforcement, Membership, Period, Project, Role, SourceImage, SpendEntry, TopUp
 
 
 def visible_project(person: User, pk: UUID) -> Project:
@@ -124,18 +127,54 @@ class MemberViewSet(mixins.ListModelMixin, OfProject):
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-class BudgetViewSet(OfProject):
-    """The project's budgets and its members' ones, with their figures of the present period."""
+class AnyBudgetViewSet(Api):
+    """Budgets with their figures of the present period."""
 
     queryset = Budget.objects.none()
     serializer_class = FiguresSerializer
     filter_backends = []
 
+    def list(self, request: Request, **path: UUID) -> Response:
+        return self.listed(budgets.figures(self.get_queryset()), FiguresSerializer)
+
+    @extend_schema(request=BudgetChanges, responses=FiguresSerializer)
+    @transaction.atomic
+    def partial_update(self, request: Request, **path: UUID) -> Response:
+        """A limit takes effect at once, below what is spent too: then nothing new passes."""
+        budget, fields = self.get_object(), self.valid(BudgetChanges)
+        if "limit" in fields:
+            budgets.change_limit(budget, limit=fields["limit"], by=self.person)
+        if "thresholds" in fields:
+            budgets.change_thresholds(budget, thresholds=fields["thresholds"], by=self.person)
+        return self._figures(budget)
+
+    @extend_schema(responses={204: OpenApiResponse(description="It limits nothing any more; what was booked stays.")})
+    def destroy(self, request: Request, **path: UUID) -> Response:
+        budgets.archive(self.get_object(), by=self.person)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    def _create(self, project: Project | None, user: User | None, fields: dict[str, Any]) -> Response:
+        budget = budgets.create(
+            project=project,
+            user=user,
+            period=Period(fields["period"]),
+            enforcement=Enforcement(fields["enforcement"]),
+            limit=fields["limit"],
+            thresholds=fields.get("thresholds"),
+            by=self.person,
+        )
+        return self._figures(budget, status.HTTP_201_CREATED)
+
+    def _figures(self, budget: Budget, status_code: int = status.HTTP_200_OK) -> Response:
+        [figures] = budgets.figures(Budget.objects.filter(pk=budget.pk))
+        return self.shown(figures, FiguresSerializer, status_code)
+
+
+class BudgetViewSet(AnyBudgetViewSet, OfProject):
+    """The project's budgets and its members' ones, with their figures of the present period."""
+
     def get_queryset(self) -> QuerySet[Budget]:
         return Budget.objects.active().filter(project=self.project)
-
-    def list(self, request: Request, project_id: UUID) -> Response:
-        return self.listed(budgets.figures(self.get_queryset()), FiguresSerializer)
 
     @extend_schema(request=NewBudget, responses={201: FiguresSerializer})
     @idempotent
@@ -143,30 +182,65 @@ class BudgetViewSet(OfProject):
         """A studio owner sets the project's budgets, an owner of the project its other members'."""
         fields = self.valid(NewBudget)
         name = fields.get("user")
-        budget = budgets.create(
-            project=self.project,
-            user=member_named(self.project, name) if name else None,
-            period=Period(fields["period"]),
-            enforcement=Enforcement(fields["enforcement"]),
-            limit=fields["limit"],
-            by=self.person,
-        )
-        return self._figures(budget, status.HTTP_201_CREATED)
+        return self._create(self.project, member_named(self.project, name) if name else None, fields)
 
-    @extend_schema(request=LimitFields, responses=FiguresSerializer)
-    def partial_update(self, request: Request, project_id: UUID, pk: UUID) -> Response:
-        budget = self.get_object()
-        budgets.change_limit(budget, limit=self.valid(LimitFields)["limit"], by=self.person)
-        return self._figures(budget)
 
-    @extend_schema(responses={204: OpenApiResponse(description="It limits nothing any more; what was booked stays.")})
-    def destroy(self, request: Request, project_id: UUID, pk: UUID) -> Response:
-        budgets.archive(self.get_object(), by=self.person)
+def studio_budgets(person: User) -> QuerySet[Budget]:
+    """They bind everybody, so that who sees any project sees them."""
+    budgets_of_studio = Budget.objects.filter(project=None)
+    return budgets_of_studio if permissions.visible_projects(person).exists() else budgets_of_studio.none()
+
+
+class StudioBudgetViewSet(AnyBudgetViewSet):
+    """The studio's budgets, which the spending of all projects has to fit; studio owners set them."""
+
+    def get_queryset(self) -> QuerySet[Budget]:
+        return studio_budgets(self.person).filter(archived_at=None)
+
+    @extend_schema(request=NewStudioBudget, responses={201: FiguresSerializer})
+    @idempotent
+    def create(self, request: Request) -> Response:
+        return self._create(None, None, self.valid(NewStudioBudget))
+
+
+class AnyTopUpViewSet(mixins.ListModelMixin, Api):
+    """One-off additions to a budget's limit, past and coming ones too."""
+
+    queryset = TopUp.objects.none()
+    serializer_class = TopUpSerializer
+    ordering_fields = ["starts_at", "ends_at"]
+
+    @cached_property
+    def budget(self) -> Budget:
+        return get_object_or_404(self.get_budgets(), pk=self.kwargs["budget_id"])
+
+    def get_budgets(self) -> QuerySet[Budget]:
+        raise NotImplementedError
+
+    def get_queryset(self) -> QuerySet[TopUp]:
+        return TopUp.objects.filter(budget=self.budget).select_related("budget", "created_by")
+
+    @extend_schema(request=TopUpFields, responses={201: TopUpSerializer})
+    @idempotent
+    def create(self, request: Request, **path: UUID) -> Response:
+        """Who may change the limit may top it up; the reason stays in the books."""
+        top_up = budgets.top_up(self.budget, **self.valid(TopUpFields), by=self.person)
+        return self.shown(top_up, TopUpSerializer, status.HTTP_201_CREATED)
+
+    @extend_schema(responses={204: OpenApiResponse(description="It ends now; what it let through goes on.")})
+    def destroy(self, request: Request, **path: UUID) -> Response:
+        budgets.end_top_up(self.get_object(), by=self.person)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
-    def _figures(self, budget: Budget, status_code: int = status.HTTP_200_OK) -> Response:
-        [figures] = budgets.figures(Budget.objects.filter(pk=budget.pk))
-        return self.shown(figures, FiguresSerializer, status_code)
+
+class TopUpViewSet(AnyTopUpViewSet, OfProject):
+    def get_budgets(self) -> QuerySet[Budget]:
+        return Budget.objects.filter(project=self.project)
+
+
+class StudioTopUpViewSet(AnyTopUpViewSet):
+    def get_budgets(self) -> QuerySet[Budget]:
+        return studio_budgets(self.person)
 
 
 class SpendEntryViewSet(mixins.ListModelMixin, OfProject):

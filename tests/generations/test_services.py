@@ -361,15 +361,3 @@ def test_what_is_queued_is_not_edited(project: Project, editor: User, inputs: di
 
     generation.refresh_from_db()
     assert generation.duration == 5
-
-
-def test_switching_somebody_off_withdraws_what_they_asked_to_have_approved(
-    project: Project, editor: User, inputs: dict[str, object], studio_owner: User
-) -> None:
-    generation = ended(made(project, editor, inputs), Status.AWAITING_APPROVAL)
-
-    services.switch_off(editor, by=studio_owner)
-
-    generation.refresh_from_db()
-    editor.refresh_from_db()
-    assert (editor.is_active, generation.status) == (False, Status.DRAFT)

@@ -156,4 +156,9 @@ def what_now(generation: Generation) -> str:
         return (
             "Nobody knows whether the provider accepted it. Its money stays held, and it is never sent again by itself."
         )
+    if generation.status == Status.AWAITING_APPROVAL:
+        return (
+            f"It costs {shown(generation.quote or 0)}, more than {generation.project} lets people spend alone: somebody else has to "
+            "approve it. Nothing is held."
+        )
     return f"It is still {generation.get_status_display().lower()}; it goes on when the studio runs (script/server)."

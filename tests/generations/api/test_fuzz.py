@@ -1,6 +1,7 @@
 """schemathesis sends what the schema allows, and what it does not: nothing of it may be a server error."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ from django.core.files.base import ContentFile
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections, transaction
+from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from knox.models import AuthToken
 from schemathesis import Case
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
+from generations import services
 from generations.models import Element, Generation, Video
+from projects import budgets
 from projects.models import Project, SourceImage
 
 SCHEMA = Path(__file__).resolve().parents[3] / "docs/openapi.yaml"
@@ -51,7 +55,18 @@ def rows(project: Project, draft: Generation, editor: User, image: SourceImage) 
     element = Element.objects.create(project=project, name="Cup", element_id="306", created_by=editor)
     named = {"projects": project, "members": editor.memberships.get(), "budgets": project.budgets.get()}
     named |= {"source-images": image, "elements": element, "generations": draft, "videos": video}
+    ends_at = timezone.now() + timedelta(days=1)
+    budget = project.budgets.get()
+    named["top-ups"] = budgets.top_up(budget, amount=1, ends_at=ends_at, reason="Fuzz", by=project.created_by)
+    project.approval_above = 0
+    project.save()
+    named["approvals"] = services.approval_of(services.queue(_another(draft), by=editor))
     return {name: str(row.pk) for name, row in named.items()}
+
+
+def _another(draft: Generation) -> Generation:
+    inputs = {**services.inputs_of(draft), "prompt": "To be approved"}
+    return services.create(draft.project, endpoint=draft.endpoint, inputs=inputs, by=draft.requested_by)
 
 
 def aimed(case: Case, rows: dict[str, str]) -> None:

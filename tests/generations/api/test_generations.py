@@ -58,6 +58,7 @@ def test_draft_is_made_and_costs_nothing(api: APIClient, body: dict[str, Any], e
         "prediction_id": None,
         "error": None,
         "progress": 0,
+        "approval": None,
         "videos": [],
         "retry_of": None,
         "requested_by": "eddie",

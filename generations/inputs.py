@@ -1,0 +1,131 @@
+"""What a generation is made of: its inputs, checked against the catalogue and against what the project has."""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from generations import catalog
+from generations.catalog import InvalidInputs
+from generations.models import Element, Generation, GenerationElement
+from projects.models import Project, SourceImage
+
+IMAGE_INPUTS = ("image", "end_image")
+BLANK: dict[str, Any] = {"prompt": "", "shot_type": "", "multi_prompt": [], "sound": False}
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Inputs that can be sent. `valid` are the catalogue's, with references where URLs will stand; equal ones have one `digest`."""
+
+    endpoint: str
+    valid: dict[str, Any]
+    images: dict[str, SourceImage]
+    elements: list[Element]
+
+    @property
+    def digest(self) -> str:
+        fingerprint = {"endpoint": self.endpoint, **self.valid}
+        fingerprint |= {name: image.sha256 for name, image in self.images.items()}
+        return hashlib.sha256(json.dumps(fingerprint, sort_keys=True, default=str).encode()).hexdigest()
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """What stands in the generation's row."""
+        plain = {name: value for name, value in self.valid.items() if name not in {"element_list", *IMAGE_INPUTS}}
+        images = {name: self.images.get(name) for name in IMAGE_INPUTS}
+        return {**BLANK, **plain, **images, "inputs_digest": self.digest}
+
+
+def check(project: Project, endpoint_id: str, inputs: Mapping[str, Any]) -> Checked:
+    """Raises `InvalidInputs` that names every problem at once."""
+    try:
+        endpoint = catalog.get(endpoint_id)
+    except catalog.UnknownEndpoint as error:
+        raise InvalidInputs({"endpoint": [str(error)]}) from error
+    errors: dict[str, list[str]] = {}
+    images = {
+        name: _image(project, name, inputs[name], errors) for name in IMAGE_INPUTS if inputs.get(name) not in (None, "")
+    }
+    elements = _elements(project, inputs.get("element_list"), errors)
+    plain = dict(inputs)
+    if elements is not None:
+        plain["element_list"] = [{"element_id": element.element_id} for element in elements]
+    try:
+        valid = endpoint.validate(plain)
+    except InvalidInputs as error:
+        for name, problems in error.errors.items():
+            errors.setdefault(name, problems)
+    if errors:
+        raise InvalidInputs(errors)
+    return Checked(endpoint_id, valid, {name: image for name, image in images.items() if image}, elements or [])
+
+
+def inputs_of(generation: Generation) -> dict[str, Any]:
+    """The inputs of a generation as `create` takes them."""
+    endpoint = catalog.get(generation.endpoint)
+    values: dict[str, Any] = {
+        "prompt": generation.prompt,
+        "image": str(generation.image_id) if generation.image_id else None,
+        "end_image": str(generation.end_image_id) if generation.end_image_id else None,
+        "duration": generation.duration,
+        "sound": generation.sound,
+        "shot_type": generation.shot_type,
+        "multi_prompt": generation.multi_prompt,
+        "element_list": [str(link.element_id) for link in generation.element_links.all()],
+    }
+    return {name: value for name, value in values.items() if name in endpoint.names and value not in (None, "", [])}
+
+
+def _image(project: Project, name: str, value: Any, errors: dict[str, list[str]]) -> SourceImage | None:
+    pk = _uuid(value)
+    image = SourceImage.objects.filter(project=project, pk=pk).first() if pk else None
+    if image is None:
+        errors[name] = [
+            f"There is no picture {catalog.show(value)} in {project}. Upload it to this project first, and give its id."
+        ]
+    elif image.archived_at:
+        errors[name] = [f"The picture “{image}” is archived. Bring it back, or take another one."]
+    return image
+
+
+def _elements(project: Project, value: Any, errors: dict[str, list[str]]) -> list[Element] | None:
+    """The project's elements with these ids, in their order; None where there is no list to look at."""
+    if not isinstance(value, list | tuple):
+        return None
+    known = {
+        element.pk: element
+        for element in Element.objects.filter(project=project, archived_at=None, pk__in=filter(None, map(_uuid, value)))
+    }
+    unknown = [catalog.show(each) for each in value if _uuid(each) not in known]
+    if unknown:
+        errors["element_list"] = [
+            f"There is no element {', '.join(unknown[:10])} in {project}. Give the ids of this project's elements."
+        ]
+        return None
+    pks = [pk for pk in map(_uuid, value) if pk]
+    if len(set(pks)) < len(pks):
+        errors["element_list"] = ["An element is in the list twice: give each once."]
+        return None
+    return [known[pk] for pk in pks]
+
+
+def is_uuid(value: Any) -> bool:
+    return _uuid(value) is not None
+
+
+def _uuid(value: Any) -> uuid.UUID | None:
+    try:
+        return uuid.UUID(str(value))
+    except ValueError:
+        return None
+
+
+def link_elements(generation: Generation, elements: list[Element]) -> None:
+    generation.element_links.all().delete()
+    GenerationElement.objects.bulk_create(
+        GenerationElement(generation=generation, element=element, position=position)
+        for position, element in enumerate(elements)
+    )

@@ -1,0 +1,44 @@
+"""What the use-cases refuse. Nothing has changed then; the text is for people, `code` for programs.
+
+Beside these there are `InvalidInputs` (the catalogue's), `SpendRefused` (the budgets') and Django's `PermissionDenied`.
+"""
+
+from collections.abc import Sequence
+
+from generations.models import Generation
+
+
+class Refused(Exception):
+    """The studio does not do it, and nothing changed."""
+
+    code = "refused"
+
+
+class WrongStatus(Refused):
+    code = "wrong_status"
+
+
+class Archived(Refused):
+    code = "archived"
+
+
+class PriceUnknown(Refused):
+    """The provider does not tell its price now, and less might be held than it bills."""
+
+    code = "price_unknown"
+
+
+class PriceChanged(Refused):
+    """It costs more than what was shown and agreed to."""
+
+    code = "price_changed"
+
+
+class NeedsConfirmation(Refused):
+    """The same video exists or is on its way: `existing`. Say it again with `confirm=True` to pay for another one."""
+
+    code = "needs_confirmation"
+
+    def __init__(self, text: str, existing: Sequence[Generation]) -> None:
+        self.existing = existing
+        super().__init__(text)
