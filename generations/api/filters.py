@@ -3,14 +3,14 @@ from django.db.models import QuerySet
 
 from generations import services
 from generations.models import Approval, Element, Generation, Status
-from projects.api.filters import ArchivedFilter
+from projects.api.filters import ArchivedFilter, MomentFilter
 
 
 class GenerationFilter(django_filters.FilterSet):
     project = django_filters.UUIDFilter()
     status = django_filters.MultipleChoiceFilter(choices=Status.choices)
-    created_after = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="gte")
-    created_before = django_filters.IsoDateTimeFilter(field_name="created_at", lookup_expr="lt")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = Generation

@@ -5,7 +5,7 @@ numbers. The CSV begins with a byte order mark, without which Excel misreads UTF
 """
 
 import csv
-import tempfile
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -192,8 +192,8 @@ def _formatted(sheet: Any, value: Any, number_format: str) -> WriteOnlyCell:
 
 
 def xlsx_file(table: Table) -> IO[bytes]:
-    """The workbook in a temporary file that is gone when it is closed."""
-    file = tempfile.TemporaryFile()  # noqa: SIM115  # the response that sends it closes it
+    """The whole workbook, a few megabytes for a hundred thousand rows."""
+    file = io.BytesIO()
     write_xlsx(table, file)
     file.seek(0)
     return file

@@ -1,7 +1,12 @@
+from datetime import UTC, datetime
+from typing import Any
+
 import django_filters
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
+from django_filters.fields import IsoDateTimeField
 
 from projects.models import SourceImage
 
@@ -34,3 +39,18 @@ class SourceImageFilter(ArchivedFilter):
         if connection.features.supports_json_field_contains:
             return queryset.filter(tags__contains=[value])
         return queryset.filter(pk__in=RawSQL(TAGGED, [value]))  # noqa: S611  # a constant and a parameter
+
+
+class MomentField(IsoDateTimeField):
+    """A moment in UTC: PostgreSQL refuses offsets beyond 16 hours, and no calendar has a year 0."""
+
+    def to_python(self, value: Any) -> datetime | None:
+        moment: datetime | None = super().to_python(value)
+        try:
+            return moment.astimezone(UTC) if moment else None
+        except OverflowError as error:
+            raise ValidationError(self.error_messages["invalid"], code="invalid") from error
+
+
+class MomentFilter(django_filters.IsoDateTimeFilter):
+    field_class = MomentField

@@ -317,3 +317,15 @@ def test_member_number_beyond_the_column_is_not_found(owner_api: APIClient, proj
     response = owner_api.patch(f"{API}/projects/{project.pk}/members/{10**40}/", {"role": "viewer"})
 
     assert response.status_code == 404
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize("moment", ["0158-03-11T21:04:00.49-17:02", "2026-11-22T10:00:00+15:59"])
+def test_moments_far_away_are_compared_in_utc(api: APIClient, project: Project, moment: str) -> None:
+    assert api.get(ADDRESS, {"created_after": moment}).status_code == 200
+
+
+def test_a_moment_that_no_calendar_has_is_refused(api: APIClient, project: Project) -> None:
+    response = api.get(ADDRESS, {"created_before": "0001-01-01T00:00:00+12:00"})
+
+    assert (response.status_code, [error[1] for error in errors(response)]) == (400, ["created_before"])
