@@ -158,7 +158,7 @@ def run(reconciliation: Reconciliation, *, apply: bool = False) -> Reconciliatio
             "compared": len(compared.equal) + len(compared.waiting) + len(compared.differing),
             "findings": [finding.as_json() for finding in findings],
         }
-        log.info("reconciled", differences=reconciliation.differences, applied=apply)
+        log.debug("reconciled", differences=reconciliation.differences, applied=apply)
     reconciliation.finished_at = timezone.now()
     reconciliation.save()
     return reconciliation
