@@ -1,0 +1,122 @@
+"""How the studio's hot paths grow: each is timed small and large in one run, and the ratio is what counts."""
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+
+import django
+
+django.setup()
+
+from django.contrib.auth.models import User  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.utils import timezone  # noqa: E402
+
+from generations import dispatch, reports  # noqa: E402
+from generations.models import Generation, Status  # noqa: E402
+from projects import budgets, spend  # noqa: E402
+from projects.models import Enforcement, EntryKind, Period, Project, SpendEntry  # noqa: E402
+
+ENDPOINT = "kwaivgi/kling-video-o3-4k/image-to-video"
+ROUNDS = 7
+
+
+def median_ms(work: Callable[[], object]) -> float:
+    """The median of a few runs after one to warm up, in milliseconds."""
+    work()
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        times.append((time.perf_counter() - began) * 1000)
+    return sorted(times)[ROUNDS // 2]
+
+
+def new_project(by: User, name: str) -> Project:
+    project = Project.objects.create(name=name, created_by=by)
+    budgets.create(project=project, user=None, period=Period.TOTAL, enforcement=Enforcement.HARD, limit=10**15, by=by)
+    return project
+
+
+def add_entries(project: Project, by: User, number: int) -> None:
+    """Charges spread over the last 90 days; the report reads those of the last 30."""
+    now = timezone.now()
+    SpendEntry.objects.bulk_create(
+        (
+            SpendEntry(
+                key=str(uuid.uuid4()),
+                kind=EntryKind.CHARGE,
+                project=project,
+                user=by,
+                reference=uuid.uuid4(),
+                endpoint=ENDPOINT,
+                spent_delta=2_100_000,
+                created_at=now - timedelta(days=90 * each / number),
+            )
+            for each in range(number)
+        ),
+        batch_size=5000,
+    )
+
+
+def reserve(project: Project, by: User) -> None:
+    reference = uuid.uuid4()
+    spend.reserve(
+        project=project, user=by, reference=reference, endpoint=ENDPOINT, amount=1, key=f"reserve:{reference}", by=by
+    )
+
+
+def spend_report(project: Project) -> None:
+    scope = reports.of_project(project)
+    reports.standing(scope)
+    reports.report(scope, reports.last_30_days(reports.today(scope.zone)))
+
+
+def add_backlog(project: Project, by: User, number: int) -> None:
+    """Rows that a broker has already been told of, and that are not due: the dispatcher has to look past them."""
+    Generation.objects.bulk_create(
+        (
+            Generation(
+                project=project,
+                requested_by=by,
+                endpoint=ENDPOINT,
+                inputs_digest="x",
+                status=Status.PROCESSING,
+                next_action_at=timezone.now() + timedelta(hours=1),
+            )
+            for _ in range(number)
+        ),
+        batch_size=1000,
+    )
+
+
+def main() -> None:
+    call_command("migrate", verbosity=0)
+    by = User.objects.create_superuser("bench")
+    small, large = new_project(by, "Small"), new_project(by, "Large")
+    rows = []
+
+    add_entries(small, by, 1_000)
+    few = median_ms(lambda: spend_report(small))
+    add_entries(large, by, 100_000)
+    rows.append(("spend report, another project has 100,000 entries", few, median_ms(lambda: spend_report(small))))
+    rows.append(("spend report, 100,000 entries instead of 1,000", few, median_ms(lambda: spend_report(large))))
+
+    alone = median_ms(lambda: reserve(small, by))
+    rows.append(("reserve, in a project with 100,000 entries", alone, median_ms(lambda: reserve(large, by))))
+    for period in (Period.DAY, Period.WEEK, Period.MONTH):
+        budgets.create(project=small, user=None, period=period, enforcement=Enforcement.HARD, limit=10**15, by=by)
+    rows.append(("reserve, four budgets instead of one", alone, median_ms(lambda: reserve(small, by))))
+
+    idle = median_ms(dispatch.tick)
+    add_backlog(large, by, 10_000)
+    rows.append(("dispatcher's look, 10,000 rows that are not due", idle, median_ms(dispatch.tick)))
+
+    print(f"{'':50} {'before':>10} {'after':>10} {'ratio':>7}")
+    for name, before, after in rows:
+        print(f"{name:50} {before:7.1f} ms {after:7.1f} ms {after / before:6.1f}×")
+
+
+if __name__ == "__main__":
+    main()
