@@ -33,6 +33,7 @@ SENTENCES = {
     "timeout": "The provider took too long and gave up. Retry later.",
     "deleted": "The prediction was deleted at the provider, not here. Retry it if you still want the video.",
     "rejected": "The provider refused the request and made nothing; it cost nothing. Check the inputs, then make a new generation.",
+    "picture_missing": "The picture's file is gone from the studio's storage, so nothing was sent and nothing was paid. Upload it again.",
     "key_refused": "The provider refused the studio's account three times. A studio owner has to look at the account; then retry.",
     "result_expired": "The provider never gave a result within the 7 days that it keeps one. Retry it if you still want the video.",
     "failed": "The provider says that it failed. Retry; if it happens again, change the inputs.",

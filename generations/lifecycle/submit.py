@@ -64,8 +64,8 @@ def admit() -> Lease | None:
     )
     if turn is None:
         return None
-    # Two uploads and the POST, each within the client's deadline.
-    token = Generation.objects.lease(turn, 3 * settings.WAVESPEED_DEADLINE + MARGIN, status=Status.QUEUED)
+    # Two uploads of two calls each, every call within the client's deadline.
+    token = Generation.objects.lease(turn, 4 * settings.WAVESPEED_DEADLINE + MARGIN, status=Status.QUEUED)
     return Lease(turn, token) if token else None
 
 
@@ -73,11 +73,22 @@ def submit(lease: Lease) -> None:
     """Uploads what is needed, commits `submitting` with the exact body, and POSTs once; whatever comes back, never twice."""
     generation = Generation.objects.select_related("image", "end_image").get(pk=lease.pk)
     try:
-        uploads = _uploads(generation, lease)
+        body = request_body(generation, _uploads(generation, lease))
     except errors.WaveSpeedError as error:
-        _postpone(generation, lease, error)
+        _pause_if_account_problem(error)
+        _postpone(generation, lease, error, give_up=isinstance(error, errors.Rejected))
         return
-    body = request_body(generation, uploads)
+    except FileNotFoundError as error:
+        _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("picture_missing", str(error)))
+        return
+    except catalog.InvalidInputs as error:
+        _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("rejected", str(error)))
+        return
+    except Exception as error:
+        # Storages raise what their vendor's library raises. Nothing was asked for yet, so it is safe to come back.
+        log.exception("upload_failed", generation=str(lease.pk))
+        _postpone(generation, lease, error, give_up=False)
+        return
     submitting = Generation.objects.move(
         lease.pk,
         Status.QUEUED,
@@ -145,10 +156,9 @@ def _upload(image: SourceImage, name: str) -> str:
         )
 
 
-def _postpone(generation: Generation, lease: Lease, error: errors.WaveSpeedError) -> None:
-    """An upload failed: nothing was asked for yet, so the generation waits in the queue; refused uploads fail in the end."""
-    _pause_if_account_problem(error)
-    if isinstance(error, errors.Rejected) and generation.attempts + 1 >= REFUSALS_UNTIL_FAILED:
+def _postpone(generation: Generation, lease: Lease, error: Exception, *, give_up: bool) -> None:
+    """An upload failed: nothing was asked for yet, so it waits in the queue; what will never pass fails in the end."""
+    if give_up and generation.attempts + 1 >= REFUSALS_UNTIL_FAILED:
         _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("rejected", str(error)))
         return
     Generation.objects.save_leased(
@@ -199,9 +209,7 @@ def _fail_unbilled(generation: Generation, old: Status, lease: Lease, failure: f
         completed_at=timezone.now(),
     )
     if failed and (reservation := spend.reservation_of(lease.pk)):
-        spend.release(
-            reservation, key=f"refused:{lease.pk}", reason="The provider refused the request and made nothing."
-        )
+        spend.release(reservation, key=f"refused:{lease.pk}", reason=failure.sentence)
 
 
 def _pause_if_account_problem(error: errors.WaveSpeedError) -> bool:

@@ -3,6 +3,7 @@
 import threading
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 import time_machine
@@ -216,6 +217,35 @@ def test_an_upload_that_fails_is_done_again_before_anything_is_asked_for(
     queued.refresh_from_db()
 
     assert (queued.status, wavespeed.posts()["count"]) == (Status.QUEUED, 0)
+    with time_machine.travel(timezone.now() + timedelta(seconds=30)):
+        run_to_end(queued)
+    assert (queued.status, wavespeed.posts()["count"]) == (Status.COMPLETED, 1)
+
+
+def test_a_picture_that_is_gone_fails_before_anything_is_asked_for(
+    queued: Generation, wavespeed: SandboxControl
+) -> None:
+    default_storage.delete(queued.image.file.name)
+
+    submit_next()
+
+    queued.refresh_from_db()
+    assert (queued.status, queued.error_code, money(queued)) == (Status.FAILED, "picture_missing", (0, 0))
+    assert wavespeed.posts()["count"] == 0
+
+
+def test_a_storage_that_can_not_be_read_now_is_tried_again(queued: Generation, wavespeed: SandboxControl) -> None:
+    path = Path(default_storage.path(queued.image.file.name))
+    kept = path.rename(path.with_suffix(".kept"))
+    path.mkdir()  # reading it fails, though it is there
+
+    submit_next()
+
+    queued.refresh_from_db()
+    assert (queued.status, queued.attempts, queued.lease_token) == (Status.QUEUED, 1, None)
+    assert (money(queued), wavespeed.posts()["count"]) == ((PRICE, 0), 0)
+    path.rmdir()
+    kept.rename(path)
     with time_machine.travel(timezone.now() + timedelta(seconds=30)):
         run_to_end(queued)
     assert (queued.status, wavespeed.posts()["count"]) == (Status.COMPLETED, 1)
