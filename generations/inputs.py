@@ -1,9 +1,9 @@
-"""What a generation is made of: its inputs, checked against the catalogue and against what the project has."""
+"""What a generation is made of: its inputs, checked against the catalogue and against what the project has; and its tags."""
 
 import hashlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +11,11 @@ from generations import catalog
 from generations.catalog import InvalidInputs
 from generations.models import Element, Generation, GenerationElement
 from projects.models import Project, SourceImage
+from projects.tags import normalised
 
 IMAGE_INPUTS = ("image", "end_image")
+MOST_TAGS = 20
+LONGEST_TAG = 40
 BLANK: dict[str, Any] = {"prompt": "", "shot_type": "", "multi_prompt": [], "sound": False}
 
 
@@ -61,6 +64,21 @@ def check(project: Project, endpoint_id: str, inputs: Mapping[str, Any]) -> Chec
     if errors:
         raise InvalidInputs(errors)
     return Checked(endpoint_id, valid, {name: image for name, image in images.items() if image}, elements or [])
+
+
+def check_tags(tags: Iterable[str]) -> list[str]:
+    """The tags as they are kept: ours alone, so that they are no part of what is sent. Raises `InvalidInputs`."""
+    kept = normalised(tags)
+    if len(kept) > MOST_TAGS:
+        raise InvalidInputs({"tags": [f"At most {MOST_TAGS} tags; these are {len(kept)}."]})
+    problems = [
+        f"A tag has at most {LONGEST_TAG} characters; “{tag[:LONGEST_TAG]}…” has {len(tag)}."
+        for tag in kept
+        if len(tag) > LONGEST_TAG
+    ]
+    if problems:
+        raise InvalidInputs({"tags": problems})
+    return kept
 
 
 def inputs_of(generation: Generation) -> dict[str, Any]:

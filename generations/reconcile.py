@@ -179,7 +179,7 @@ def tonight() -> Reconciliation | None:
 
 
 def _last_due(now: datetime) -> datetime:
-    local = now.astimezone(ZoneInfo(Studio.objects.get().time_zone))
+    local = now.astimezone(ZoneInfo(Studio.current().time_zone))
     day = local.date() if local.time() >= NIGHTLY_AT else local.date() - timedelta(days=1)
     return datetime.combine(day, NIGHTLY_AT, local.tzinfo)
 

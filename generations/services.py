@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, ROUND_FLOOR
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from generations import approvals, catalog, prices, provider, queueing, reconcile, tasks
 from generations.approvals import approval_of, approve, may_decide, needs_approval, reject, waiting_for
-from generations.inputs import check, inputs_of, is_uuid, link_elements
+from generations.inputs import check, check_tags, inputs_of, is_uuid, link_elements
 from generations.models import (
     CANCELLABLE,
     RETRYABLE,
@@ -41,6 +42,7 @@ __all__ = [
     "WrongStatus",
     "approval_of",
     "approve",
+    "check_tags",
     "duplicates",
     "inputs_of",
     "is_uuid",
@@ -89,18 +91,29 @@ class Quote:
 
 @transaction.atomic
 def create(
-    project: Project, *, endpoint: str, inputs: Mapping[str, Any], by: User, retry_of: Generation | None = None
+    project: Project,
+    *,
+    endpoint: str,
+    inputs: Mapping[str, Any],
+    by: User,
+    tags: Iterable[str] = (),
+    retry_of: Generation | None = None,
 ) -> Generation:
     """A draft with checked inputs; nothing is sent and nothing is paid.
 
     `inputs` are the endpoint's parameters under the provider's names; `image` and `end_image` are ids of the project's source images,
-    `element_list` ids of its elements. Raises `InvalidInputs`, `PermissionDenied`, `Archived`.
+    `element_list` ids of its elements. `tags` are never sent. Raises `InvalidInputs`, `PermissionDenied`, `Archived`.
     """
     permissions.require(by, "edit", project)
     queueing.require_open(project)
     checked = check(project, endpoint, inputs)
     generation = Generation.objects.create(
-        project=project, endpoint=endpoint, requested_by=by, retry_of=retry_of, **checked.columns
+        project=project,
+        endpoint=endpoint,
+        requested_by=by,
+        retry_of=retry_of,
+        tags=check_tags(tags),
+        **checked.columns,
     )
     link_elements(generation, checked.elements)
     reason = f"Retry of {retry_of.pk}." if retry_of else ""
@@ -109,13 +122,17 @@ def create(
 
 
 @transaction.atomic
-def update(generation: Generation, *, inputs: Mapping[str, Any], by: User) -> None:
-    """Replaces the inputs of a draft; a request for approval that it waits in is withdrawn first, whole."""
+def update(generation: Generation, *, inputs: Mapping[str, Any], by: User, tags: Iterable[str] | None = None) -> None:
+    """Replaces the inputs of a draft, and its tags where they are given.
+
+    A request for approval that it waits in is withdrawn first, whole.
+    """
     permissions.require(by, "edit", generation.project)
     checked = check(generation.project, generation.endpoint, inputs)
+    changes = checked.columns if tags is None else {**checked.columns, "tags": check_tags(tags)}
     queueing.lock_projects([generation.project_id])
     approvals.withdraw_of(generation, reason=f"“{generation}” was edited.", by=by)
-    if not Generation.objects.filter(pk=generation.pk, status=Status.DRAFT).update(**checked.columns):
+    if not Generation.objects.filter(pk=generation.pk, status=Status.DRAFT).update(**changes):
         generation.refresh_from_db()
         raise WrongStatus(
             f"Only a draft can be edited; this one is {generation.get_status_display().lower()}. Make a new one instead."
@@ -336,8 +353,23 @@ def retry_many(
             )
     told = ask_retry_prices(olds) if told is None else told
     with refusals_told(), transaction.atomic():
-        again = [create(old.project, endpoint=old.endpoint, inputs=inputs_of(old), by=by, retry_of=old) for old in olds]
+        again = [_draft_again(old, by) for old in olds]
         return queue_many(again, by=by, confirm=confirm, told=told, at_most=at_most)
+
+
+def _draft_again(old: Generation, by: User) -> Generation:
+    return create(old.project, endpoint=old.endpoint, inputs=inputs_of(old), by=by, tags=old.tags, retry_of=old)
+
+
+def soft_budget_warnings(generations: Iterable[Generation]) -> list[str]:
+    """A sentence for each soft budget that is over its limit where these are reserved; what waits for an approval passes none."""
+    reservations = spend.reservations_of(generation.pk for generation in generations)
+    return [
+        # Rounded apart, so that the two never read the same.
+        f"The soft budget “{passed.budget.title}” is passed: {shown(passed.used, ROUND_CEILING)} of "
+        f"{shown(passed.limit, ROUND_FLOOR)}."
+        for passed in spend.soft_budgets_passed(reservations)
+    ]
 
 
 @transaction.atomic

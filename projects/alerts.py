@@ -201,12 +201,12 @@ def _tell_thresholds(
 def _actual_words(figures: Figures, threshold: int) -> tuple[str, str]:
     held = f", and {shown(figures.reserved)} more is held" if figures.reserved else ""
     text = f"{shown(figures.spent)} of {shown(figures.limit)} is spent{held}{_until(figures)}."
-    return f"{figures.budget.scope}: {threshold} % of the budget {_period(figures)} is spent", text
+    return f"{figures.budget.scope}: {threshold}% of the budget {_period(figures)} is spent", text
 
 
 def _forecast_words(figures: Figures, threshold: int, expected: forecast.Forecast) -> tuple[str, str]:
     text = f"At this pace it comes to about {shown(expected.amount)} of {shown(figures.limit)}{_until(figures)}: {expected.method}"
-    return f"{figures.budget.scope}: the budget {_period(figures)} is heading past {threshold} %", text
+    return f"{figures.budget.scope}: the budget {_period(figures)} is heading past {threshold}%", text
 
 
 def _period(figures: Figures) -> str:

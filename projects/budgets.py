@@ -44,8 +44,12 @@ class Figures:
         return self.base_limit + self.topped_up
 
     @property
+    def used(self) -> int:
+        return self.spent + self.reserved
+
+    @property
     def free(self) -> int:
-        return self.limit - self.spent - self.reserved
+        return self.limit - self.used
 
 
 def hold_till() -> None:

@@ -18,6 +18,7 @@ from django.utils import timezone
 from projects import fetch, images, permissions
 from projects.images import ImageRefused, NormalisedImage
 from projects.models import Project, SourceImage
+from projects.tags import normalised
 
 IMPORT_SECONDS = 60.0
 ORIGINAL_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "HEIC": "heic"}
@@ -44,23 +45,23 @@ def add(
     known = _brought_back(project, digest)
     if known is not None:
         return known, False
-    normalised = images.normalise(cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES)
+    picture = images.normalise(cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES)
     image = SourceImage(
         project=project,
         title=title.strip(),
-        tags=list(dict.fromkeys(tag.strip() for tag in tags if tag.strip())),
-        content_type=normalised.content_type,
-        width=normalised.width,
-        height=normalised.height,
-        bytes=len(normalised.content),
-        sha256=normalised.sha256,
-        notes=list(normalised.notes),
+        tags=normalised(tags),
+        content_type=picture.content_type,
+        width=picture.width,
+        height=picture.height,
+        bytes=len(picture.content),
+        sha256=picture.sha256,
+        notes=list(picture.notes),
         original_name=_plain_name(filename),
         source_url=_without_query(source_url),
         created_by=by,
     )
     image.clean_fields(exclude={*FILES, "source_url"})
-    return _insert(image, normalised, file)
+    return _insert(image, picture, file)
 
 
 def _require_may_add(project: Project, by: User) -> None:

@@ -6,12 +6,13 @@ entry that exists, with the first amount; one that stands for another booking ra
 """
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from projects import budgets, permissions
@@ -133,9 +134,10 @@ def _hold_in(periods: Sequence[BudgetPeriod], amount: int, now: datetime) -> Non
         raise max(refusals, key=lambda refusal: (-refusal.free, refusal.resets_at or NEVER))
 
 
-def soft_budgets_passed(reservation: SpendEntry) -> list[Figures]:
-    """The soft budgets that are over their limit in the period of this reservation: what to warn of."""
-    periods = BudgetPeriod.objects.filter(lines__entry=reservation, budget__enforcement=Enforcement.SOFT)
+def soft_budgets_passed(reservations: Iterable[SpendEntry]) -> list[Figures]:
+    """The soft budgets that are over their limit in the periods of these reservations: what to warn of, each once."""
+    booked = SpendLine.objects.filter(entry__in=reservations).values("budget_period")
+    periods = BudgetPeriod.objects.filter(pk__in=booked, budget__enforcement=Enforcement.SOFT).order_by("pk")
     standing = budgets.figures_of(list(periods.select_related("budget__project", "budget__user")), timezone.now())
     return [figures for figures in standing if figures.free < 0]
 
@@ -226,6 +228,11 @@ def is_held(reservation: SpendEntry) -> bool:
 def reservation_of(reference: uuid.UUID) -> SpendEntry | None:
     """The reservation made for `reference` (a generation is reserved once, ever)."""
     return SpendEntry.objects.filter(reference=reference, kind=EntryKind.RESERVE).first()
+
+
+def reservations_of(references: Iterable[uuid.UUID]) -> QuerySet[SpendEntry]:
+    rows: QuerySet[SpendEntry] = SpendEntry.objects.filter(reference__in=list(references), kind=EntryKind.RESERVE)
+    return rows
 
 
 def charged(reference: uuid.UUID) -> int:

@@ -85,13 +85,15 @@ class ApprovalAdmin(ReadOnlyAdmin):
     def decision_label(self, approval: Approval) -> str:
         return str(approval.get_decision_display())
 
-    @display(description="Asked for", ordering="requested_at")
+    @display(description="Asked", ordering="requested_at")
     def asked(self, approval: Approval) -> SafeString:
         return ago(approval.requested_at)
 
     @display(description="Until", ordering="expires_at")
     def until(self, approval: Approval) -> str:
-        return f"{approval.expires_at:%-d %B, %H:%M}" if approval.decision == Approval.Decision.WAITING else ""
+        if approval.decision != Approval.Decision.WAITING:
+            return ""
+        return format_html('<span class="studio-nowrap">{} UTC</span>', f"{approval.expires_at:%-d %b, %H:%M}")
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
@@ -119,6 +121,8 @@ class ApprovalAdmin(ReadOnlyAdmin):
         else:
             services.approve(approval, by=person(request), comment=comment, confirm="confirm" in request.POST)
             messages.success(request, f"Approved: {shown(approval.amount)} is held, and they are queued.")
+            for text in services.soft_budget_warnings(approval.generations.all()):
+                messages.warning(request, text)
 
     def _page(self, request: HttpRequest, approval: Approval, question: str) -> HttpResponse:
         made = list(approval.generations.select_related("image", "requested_by").order_by("created_at", "pk"))

@@ -32,6 +32,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "title": "Dashboard",
         "has_projects": projects.exists(),
         "may_make": who.may_somewhere("edit"),
+        "approvals_waiting": services.waiting_for(person(request)).count(),
         "lists": [
             _listed("Running now", "Nothing is being made at the moment.", running),
             _listed("Waiting", "Nothing waits for its turn.", waiting),

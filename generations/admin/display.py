@@ -38,7 +38,7 @@ WHAT_HAPPENS = {
     Status.PROCESSING: "The provider is making the video.",
     Status.UNCONFIRMED: (
         "The provider’s answer was lost, so nobody knows yet whether the video is being made. It is not sent again, and its price "
-        "stays held, until a studio owner knows."
+        "stays held until its outcome is known."
     ),
     Status.STORING: "The video is made and paid. It is being copied to the studio.",
     Status.COMPLETED: "The video is stored and checked.",
@@ -90,7 +90,7 @@ def video_facts(video: Video) -> list[tuple[str, str]]:
     sound = {True: "yes", False: "no", None: "unknown"}[video.has_audio]
     return [
         ("Picture", f"{video.width} × {video.height} pixels" if video.width else "unknown"),
-        ("Length", f"{video.duration.normalize():f} seconds" if video.duration is not None else "unknown"),
+        ("Duration", f"{video.duration.normalize():f} seconds" if video.duration is not None else "unknown"),
         ("Frames", f"{video.fps.normalize():f} per second" if video.fps is not None else "unknown"),
         ("Codec", video.codec or "unknown"),
         ("Sound", sound),

@@ -14,10 +14,12 @@ from unfold.widgets import (
 from generations import catalog, services
 from generations.catalog import Duration, InvalidInputs, Shots, Text
 from generations.models import Element
+from projects.admin.display import TagsField
 from projects.models import Project, SourceImage
 from projects.money import shown, to_micros
 
 MOST_PICTURES = 200
+OURS = ("endpoint", "tags")  # all other fields are inputs
 SHOT_TYPES = {"customize": "As I cut them", "intelligent": "The model cuts them"}
 
 
@@ -77,13 +79,17 @@ class GenerationForm(forms.Form):
         widget=UnfoldAdminCheckboxSelectMultipleWidget(),
         help_text="What Kling keeps consistent; name them in the prompt. At most 3 with an end image.",
     )
+    tags = TagsField(
+        required=False,
+        help_text="Words between commas, for reports; they are not sent. Without any, those of the start image count.",
+    )
 
     def __init__(self, project: Project, by: User, *args: Any, endpoint: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.project, self.by = project, by
         self.model = catalog.get(endpoint or self._chosen_endpoint())
         self.quote: services.Quote | None = None
-        for name in set(self.fields) - {"endpoint", *self.model.names}:
+        for name in set(self.fields) - {*OURS, *self.model.names}:
             del self.fields[name]
         self._fit_to_model()
 
@@ -113,6 +119,12 @@ class GenerationForm(forms.Form):
     def _priced(self, seconds: int) -> str:
         return f"{seconds} seconds · {shown(to_micros(self.model.price({'duration': seconds})))}"
 
+    def clean_tags(self) -> list[str]:
+        try:
+            return services.check_tags(self.cleaned_data["tags"])
+        except InvalidInputs as error:
+            raise forms.ValidationError(error.errors["tags"]) from error
+
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if self.errors:
@@ -128,7 +140,7 @@ class GenerationForm(forms.Form):
 
     @property
     def inputs(self) -> dict[str, Any]:
-        cleaned = {name: value for name, value in self.cleaned_data.items() if name != "endpoint"}
+        cleaned = {name: value for name, value in self.cleaned_data.items() if name not in OURS}
         cleaned["element_list"] = [str(element.pk) for element in cleaned.get("element_list", [])]
         if not cleaned.get("multi_prompt"):
             cleaned.pop("shot_type", None)

@@ -107,7 +107,7 @@ class GenerationAdmin(StudioAdmin):
     def price_shown(self, generation: Generation) -> str:
         return price(generation)
 
-    @display(description="Made", ordering="created_at")
+    @display(description="Created", ordering="created_at")
     def created(self, generation: Generation) -> SafeString:
         return ago(generation.created_at)
 
@@ -146,7 +146,13 @@ class GenerationAdmin(StudioAdmin):
         )
         if request.method == "POST" and form.is_valid():
             try:
-                made = services.create(project, endpoint=form.model.id, inputs=form.inputs, by=person(request))
+                made = services.create(
+                    project,
+                    endpoint=form.model.id,
+                    inputs=form.inputs,
+                    tags=form.cleaned_data["tags"],
+                    by=person(request),
+                )
             except REFUSALS as refusal:
                 form.add_error(None, sentence(refusal))
             else:
@@ -210,14 +216,15 @@ class GenerationAdmin(StudioAdmin):
         return TemplateResponse(request, "admin/generations/generation/quote.html", self._quote(request, form))
 
     def _edit(self, request: HttpRequest, generation: Generation) -> HttpResponse:
-        initial = {"endpoint": generation.endpoint, "shot_type": generation.shot_type, **services.inputs_of(generation)}
+        ours = {"endpoint": generation.endpoint, "shot_type": generation.shot_type, "tags": generation.tags}
+        initial = {**ours, **services.inputs_of(generation)}
         form = GenerationForm(
             generation.project, person(request), request.POST or None, initial=initial, endpoint=generation.endpoint
         )
         form.fields["endpoint"].disabled = True
         if request.method == "POST" and form.is_valid():
             try:
-                services.update(generation, inputs=form.inputs, by=person(request))
+                services.update(generation, inputs=form.inputs, tags=form.cleaned_data["tags"], by=person(request))
             except REFUSALS as refusal:
                 form.add_error(None, sentence(refusal))
             else:
@@ -328,6 +335,8 @@ class GenerationAdmin(StudioAdmin):
             else:
                 for text in told_done(done):
                     messages.success(request, text)
+                for text in services.soft_budget_warnings(done):
+                    messages.warning(request, text)
                 return self._to(done)
             # What was refused was rolled back in the database, not in these objects.
             chosen = self._chosen(request)

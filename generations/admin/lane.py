@@ -48,7 +48,6 @@ class LaneAdmin(StudioAdmin):
         )
         context = {
             **self.admin_site.each_context(request),
-            "opts": self.opts,
             "title": "Lane",
             "lane": lane,
             "is_slowed": lane.slowed_until is not None and lane.slowed_until > timezone.now(),

@@ -53,6 +53,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
             ("Projects", "folder_open", _list("projects_project"), everybody),
             ("Members", "group", _list("projects_membership"), everybody),
             ("Invitations", "mail", _list("projects_invitation"), managers),
+            ("Settings", "settings", _list("projects_studio"), who.is_studio_owner),
         ],
         "Make": [
             ("Source images", "image", _list("projects_sourceimage"), everybody),

@@ -10,18 +10,23 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from generations import services
-from generations.models import Reconciliation
+from generations.models import Generation, Reconciliation
 from generations.reconcile import RETRY_AFTER, Kind, dollars
 from projects.admin.access import ReadOnlyAdmin, access, person
+from projects.admin.display import NOTHING
 
 PAGE = "admin/generations/reconciliation/page.html"
 SECTIONS = (
     ("Our own books", (Kind.BALANCE, Kind.LEDGER), "Balances and lines that do not agree with their entries."),
-    ("Refunds that came late", (Kind.REFUND,), "Booked by themselves, in the budget period of the reservation."),
-    ("Differences from the bill", (Kind.DRIFT,), "Booked by “manage.py reconcile --apply”, as visible adjustments."),
+    ("Refunds that came late", (Kind.REFUND,), "Booked without being asked, in the budget period of the reservation."),
+    (
+        "Differences from the bill",
+        (Kind.DRIFT,),
+        "Looked at by people, then booked with “manage.py reconcile --apply”, each as an adjustment of its own.",
+    ),
     ("Orphans", (Kind.ORPHAN,), "Billed by the provider, and not known here."),
     ("Waiting", (Kind.WAITING,), "Not settled yet; the bill may still change."),
-    ("Held", (Kind.HELD,), "Their outcome is unknown. People decide, never the studio."),
+    ("Held", (Kind.HELD,), "Unconfirmed: nobody knows whether they were made. People decide, never the studio."),
 )
 
 
@@ -59,9 +64,11 @@ class ReconciliationAdmin(ReadOnlyAdmin):
     def result(self, reconciliation: Reconciliation) -> tuple[str, str]:
         return standing(reconciliation), told(reconciliation)
 
-    @display(description="Differences")
+    @display(description="Booked")
     def adjusted(self, reconciliation: Reconciliation) -> str:
-        return "booked" if reconciliation.applied else "only looked at"
+        if not reconciliation.differences:
+            return NOTHING
+        return "drift and late refunds" if reconciliation.applied else "late refunds only"
 
     @display(description="By")
     def by(self, reconciliation: Reconciliation) -> str:
@@ -115,18 +122,27 @@ def _totals(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sections(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    names = _names(findings)
     sections = []
     for title, kinds, lead in SECTIONS:
-        rows = [_row(finding) for finding in findings if finding["kind"] in kinds]
+        rows = [_row(finding, names) for finding in findings if finding["kind"] in kinds]
         if rows:
             sections.append({"title": title, "lead": lead, "rows": rows})
     return sections
 
 
-def _row(finding: dict[str, Any]) -> dict[str, Any]:
+def _names(findings: list[dict[str, Any]]) -> dict[str, str]:
+    """What people call the generations that are reported, by id."""
+    pks = {finding["generation"] for finding in findings if finding["generation"]}
+    made = Generation.objects.filter(pk__in=pks).select_related("project")
+    return {str(generation.pk): f"“{generation}” in {generation.project}" for generation in made}
+
+
+def _row(finding: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     known = finding["details"]
     facts = [known.get(name, "") for name in ("model", "status", "billed_at", "prompt")]
     return finding | {
+        "what": names.get(finding["generation"], finding["what"]),
         "amounts": [(name.capitalize(), dollars(finding[name])) for name in ("ours", "theirs", "difference")],
         "held_shown": dollars(finding["held"]) if finding["held"] else "",
         "known": ", ".join(str(fact) for fact in facts if fact),

@@ -192,12 +192,14 @@ def _api_url(scope: Scope, action: str, query: dict[str, str]) -> str:
 def _tiles(standing: Standing) -> list[Tile]:
     """The figures of the tightest hard budget, so that they add up; without one, what was spent since the beginning."""
     tightest = standing.tightest
-    unconfirmed = Tile("Unconfirmed", shown(standing.unconfirmed), "held for requests whose outcome nobody knows")
+    unconfirmed = Tile(
+        "Unconfirmed", shown(standing.unconfirmed), "the part of what is held whose outcome nobody knows"
+    )
     if tightest is None:
         return [
             Tile("Limit", "None", "no hard budget binds everybody here"),
             Tile("Spent", shown(standing.spent), "since the beginning"),
-            Tile("Reserved", shown(standing.reserved), "held for what is on its way"),
+            Tile("Held", shown(standing.reserved), "for what is on its way"),
             unconfirmed,
             Tile("Free", NOTHING, "nothing to measure it by"),
         ]
@@ -206,7 +208,7 @@ def _tiles(standing: Standing) -> list[Tile]:
     return [
         Tile("Limit", bar.limit_shown, bar.title),
         Tile("Spent", bar.spent_shown, "in this period" if bar.ends_on else "since the beginning"),
-        Tile("Reserved", bar.reserved_shown, "held for what is on its way"),
+        Tile("Held", bar.reserved_shown, "for what is on its way"),
         unconfirmed,
         Tile("Free", bar.free_shown, until, is_bad=tightest.free <= 0),
     ]

@@ -65,7 +65,7 @@ class VideoAdmin(ReadOnlyAdmin):
     def picture(self, video: Video) -> str:
         return f"{video.width} × {video.height}" if video.width else NOTHING
 
-    @display(description="Length", ordering="duration")
+    @display(description="Duration", ordering="duration")
     def length(self, video: Video) -> str:
         return f"{video.duration.normalize():f} s" if video.duration is not None else NOTHING
 

@@ -3,18 +3,19 @@ from django.db.models import QuerySet
 
 from generations import services
 from generations.models import Approval, Element, Generation, Status
-from projects.api.filters import ArchivedFilter, MomentFilter
+from projects.api.filters import ArchivedFilter, MomentFilter, TagFilter
 
 
 class GenerationFilter(django_filters.FilterSet):
     project = django_filters.UUIDFilter()
     status = django_filters.MultipleChoiceFilter(choices=Status.choices)
+    tag = TagFilter()
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = Generation
-        fields = ["project", "status", "endpoint", "created_after", "created_before"]
+        fields = ["project", "status", "endpoint", "tag", "created_after", "created_before"]
 
 
 class ElementFilter(ArchivedFilter):

@@ -14,6 +14,10 @@ from projects.api.serializers import FiguresSerializer
 
 CURRENCY = "USD"
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
+TAGS_HELP = (
+    "for reports and filters, never sent to the provider; without own ones, reports take those of the start image"
+)
+WARNINGS_HELP = "sentences: each soft budget that is over its limit now"
 
 
 def parameter_schemas(endpoint: Endpoint) -> dict[str, Any]:
@@ -105,6 +109,7 @@ class RequestSerializer(serializers.ModelSerializer):
 
 class GenerationSerializer(serializers.ModelSerializer):
     element_list = serializers.SerializerMethodField()
+    tags = serializers.ListField(child=serializers.CharField(), help_text=TAGS_HELP)
     multi_prompt = serializers.ListField(child=serializers.DictField())
     quote = serializers.SerializerMethodField(
         help_text="frozen when it is queued or asked to be approved; before that, today's price"
@@ -132,6 +137,7 @@ class GenerationSerializer(serializers.ModelSerializer):
             "shot_type",
             "multi_prompt",
             "element_list",
+            "tags",
             "quote",
             "charged",
             "currency",
@@ -173,6 +179,17 @@ class GenerationSerializer(serializers.ModelSerializer):
         return services.progress(generation)
 
 
+class QueuedGenerationSerializer(GenerationSerializer):
+    warnings = serializers.SerializerMethodField(help_text=WARNINGS_HELP)
+
+    class Meta(GenerationSerializer.Meta):
+        fields = [*GenerationSerializer.Meta.fields, "warnings"]
+        read_only_fields = fields
+
+    def get_warnings(self, generation: Generation) -> list[str]:
+        return services.soft_budget_warnings([generation])
+
+
 class EventSerializer(serializers.ModelSerializer):
     old_status = serializers.CharField(help_text="empty for the first event")
     new_status = serializers.CharField()
@@ -201,7 +218,12 @@ class QuoteRequest(WithInputs):
     endpoint = serializers.CharField(max_length=200)
 
 
+class GenerationChanges(WithInputs):
+    tags = serializers.ListField(child=serializers.CharField(), required=False)
+
+
 class NewGeneration(QuoteRequest):
+    tags = serializers.ListField(child=serializers.CharField(), default=list)
     queue = serializers.BooleanField(default=False)
     confirm = serializers.BooleanField(default=False)
 
@@ -280,6 +302,17 @@ class ApprovalSerializer(serializers.ModelSerializer):
     @extend_schema_field(LinkSerializer(many=True))
     def get_generations(self, approval: Approval) -> list[dict[str, Any]]:
         return [link(generation) for generation in approval.generations.all()]
+
+
+class ApprovedSerializer(ApprovalSerializer):
+    warnings = serializers.SerializerMethodField(help_text=WARNINGS_HELP)
+
+    class Meta(ApprovalSerializer.Meta):
+        fields = [*ApprovalSerializer.Meta.fields, "warnings"]
+        read_only_fields = fields
+
+    def get_warnings(self, approval: Approval) -> list[str]:
+        return services.soft_budget_warnings(approval.generations.all())
 
 
 class ApproveFields(Strict):

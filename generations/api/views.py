@@ -15,8 +15,10 @@ from generations import catalog, services
 from generations.api import errors  # noqa: F401  # registers them
 from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter
 from generations.api.serializers import (
+    TAGS_HELP,
     UUID_SCHEMA,
     ApprovalSerializer,
+    ApprovedSerializer,
     ApproveFields,
     CancelFields,
     Confirmation,
@@ -24,17 +26,19 @@ from generations.api.serializers import (
     ElementSerializer,
     EndpointSerializer,
     EventSerializer,
+    GenerationChanges,
     GenerationSerializer,
     NewElement,
     NewGeneration,
     NoFields,
+    QueuedGenerationSerializer,
     QuoteRequest,
     QuoteSerializer,
     RejectFields,
     VideoSerializer,
-    WithInputs,
     inputs_schema,
 )
+from generations.inputs import LONGEST_TAG, MOST_TAGS
 from generations.models import Approval, Element, Generation, Video
 from kling_studio.api import Api
 from projects import permissions
@@ -50,16 +54,26 @@ def _body(own: dict[str, Any], required: list[str]) -> dict[str, Any]:
 
 WHAT = {"project": UUID_SCHEMA, "endpoint": {"type": "string", "enum": list(catalog.ENDPOINTS)}}
 SWITCH = {"type": "boolean", "default": False}
+TAG = {"type": "string", "minLength": 1, "maxLength": LONGEST_TAG}
+TAGS = {
+    "tags": {
+        "type": "array",
+        "items": TAG,
+        "maxItems": MOST_TAGS,
+        "description": f"{TAGS_HELP[0].upper()}{TAGS_HELP[1:]}.",
+    }
+}
 QUOTE_BODY = _body(WHAT, ["project", "endpoint"])
 NEW_BODY = _body(
     {
         **WHAT,
+        **TAGS,
         "queue": {**SWITCH, "description": "Reserve its price and let it into the queue."},
         "confirm": {**SWITCH, "description": "Pay although the same video exists or is on its way."},
     },
     ["project", "endpoint"],
 )
-PATCH_BODY = _body({}, [])
+PATCH_BODY = _body(TAGS, [])
 
 
 class EndpointViewSet(Api):
@@ -135,7 +149,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
             project = visible_project(self.person, asked["project"])
             self.prices = services.ask_price(project, endpoint=asked["endpoint"], inputs=asked["inputs"])
 
-    @extend_schema(request=NEW_BODY, responses={201: GenerationSerializer, 202: GenerationSerializer})
+    @extend_schema(request=NEW_BODY, responses={201: GenerationSerializer, 202: QueuedGenerationSerializer})
     @services.refusals_told()
     @idempotent(before=_ask_price_of_new)
     @transaction.atomic
@@ -146,18 +160,20 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """
         asked = self.valid(NewGeneration)
         project = visible_project(self.person, asked["project"])
-        generation = services.create(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
+        generation = services.create(
+            project, endpoint=asked["endpoint"], inputs=asked["inputs"], tags=asked["tags"], by=self.person
+        )
         if not asked["queue"]:
             return self._row(generation, status.HTTP_201_CREATED)
         services.queue(generation, by=self.person, confirm=asked["confirm"], told=self.prices)
-        return self._row(generation, status.HTTP_202_ACCEPTED)
+        return self._queued(generation)
 
     @extend_schema(request=PATCH_BODY, responses=GenerationSerializer)
     def partial_update(self, request: Request, pk: UUID) -> Response:
-        """Changes the inputs of a draft that are named; null unsets one."""
-        generation = self.get_object()
-        changes = self.valid(WithInputs)["inputs"]
-        services.update(generation, inputs={**services.inputs_of(generation), **changes}, by=self.person)
+        """Changes the inputs of a draft that are named, null unsets one; `tags` replace all that it has."""
+        generation, changes = self.get_object(), self.valid(GenerationChanges)
+        inputs = {**services.inputs_of(generation), **changes["inputs"]}
+        services.update(generation, inputs=inputs, tags=changes.get("tags"), by=self.person)
         return self._row(generation)
 
     @extend_schema(request=QUOTE_BODY, responses=QuoteSerializer)
@@ -172,7 +188,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def _ask_price(self, request: Request, pk: UUID) -> None:
         self.prices = services.ask_prices([self.get_object()])
 
-    @extend_schema(request=Confirmation, responses={202: GenerationSerializer})
+    @extend_schema(request=Confirmation, responses={202: QueuedGenerationSerializer})
     @action(detail=True, methods=["post"])
     @services.refusals_told()
     @idempotent(before=_ask_price)
@@ -180,16 +196,16 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """Reserves the price and lets the draft into the queue, or asks for an approval: then it is `awaiting_approval`."""
         generation = self.get_object()
         services.queue(generation, by=self.person, confirm=self.valid(Confirmation)["confirm"], told=self.prices)
-        return self._row(generation, status.HTTP_202_ACCEPTED)
+        return self._queued(generation)
 
-    @extend_schema(request=ApproveFields, responses={202: GenerationSerializer})
+    @extend_schema(request=ApproveFields, responses={202: QueuedGenerationSerializer})
     @action(detail=True, methods=["post"])
     @idempotent(atomic=False)
     def approve(self, request: Request, pk: UUID) -> Response:
         """Approves the request that it waits in, with all others in it: see `approvals/{id}/approve/`."""
         generation = self.get_object()
         services.approve(services.approval_of(generation), by=self.person, **self.valid(ApproveFields))
-        return self._row(generation, status.HTTP_202_ACCEPTED)
+        return self._queued(generation)
 
     @extend_schema(request=RejectFields, responses=GenerationSerializer)
     @action(detail=True, methods=["post"])
@@ -215,7 +231,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def _ask_price_of_retry(self, request: Request, pk: UUID) -> None:
         self.prices = services.ask_retry_prices([self.get_object()])
 
-    @extend_schema(request=Confirmation, responses={202: GenerationSerializer})
+    @extend_schema(request=Confirmation, responses={202: QueuedGenerationSerializer})
     @action(detail=True, methods=["post"])
     @services.refusals_told()
     @idempotent(before=_ask_price_of_retry)
@@ -224,7 +240,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         generation = self.get_object()
         confirm = self.valid(Confirmation)["confirm"]
         again = services.retry(generation, by=self.person, confirm=confirm, told=self.prices)
-        return self._row(again, status.HTTP_202_ACCEPTED)
+        return self._queued(again)
 
     @extend_schema(request=NoFields, responses=GenerationSerializer)
     @action(detail=True, methods=["post"], url_path="ignore-result", url_name="ignore-result")
@@ -245,6 +261,10 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def _row(self, generation: Generation, status_code: int = status.HTTP_200_OK) -> Response:
         return self.shown(self.get_queryset().get(pk=generation.pk), GenerationSerializer, status_code)
 
+    def _queued(self, generation: Generation) -> Response:
+        row = self.get_queryset().get(pk=generation.pk)
+        return self.shown(row, QueuedGenerationSerializer, status.HTTP_202_ACCEPTED)
+
 
 class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     """Requests for approval, each of one or several generations that were queued together and cost more than the project lets
@@ -259,14 +279,14 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         rows = Approval.objects.filter(project__in=permissions.visible_projects(self.person))
         return rows.select_related("project", "requested_by", "decided_by").prefetch_related("generations")
 
-    @extend_schema(request=ApproveFields, responses={202: ApprovalSerializer})
+    @extend_schema(request=ApproveFields, responses={202: ApprovedSerializer})
     @action(detail=True, methods=["post"])
     @idempotent(atomic=False)
     def approve(self, request: Request, pk: UUID) -> Response:
         """Reserves the frozen price and queues all of it. Where it does not fit the budgets now, it goes on waiting (402)."""
         approval = self.get_object()
         services.approve(approval, by=self.person, **self.valid(ApproveFields))
-        return self._row(approval, status.HTTP_202_ACCEPTED)
+        return self.shown(self.get_queryset().get(pk=approval.pk), ApprovedSerializer, status.HTTP_202_ACCEPTED)
 
     @extend_schema(request=RejectFields, responses=ApprovalSerializer)
     @action(detail=True, methods=["post"])
@@ -277,8 +297,8 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         services.reject(approval, by=self.person, **self.valid(RejectFields))
         return self._row(approval)
 
-    def _row(self, approval: Approval, status_code: int = status.HTTP_200_OK) -> Response:
-        return self.shown(self.get_queryset().get(pk=approval.pk), ApprovalSerializer, status_code)
+    def _row(self, approval: Approval) -> Response:
+        return self.shown(self.get_queryset().get(pk=approval.pk), ApprovalSerializer)
 
 
 class VideoViewSet(mixins.RetrieveModelMixin, Api):

@@ -56,8 +56,7 @@ def of_project(project: Project) -> Scope:
 
 def of_person(person: User) -> Scope:
     """Everything that `person` may see; all projects for a studio owner. Days are the studio's."""
-    studio = Studio.objects.first() or Studio()  # the first movement of money makes the row
-    zone = zoneinfo.ZoneInfo(studio.time_zone)
+    zone = zoneinfo.ZoneInfo(Studio.current().time_zone)
     if permissions.is_studio_owner(person):
         return Scope(zone)
     return Scope(zone, projects=permissions.visible_projects(person))

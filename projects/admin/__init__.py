@@ -1,3 +1,3 @@
-from projects.admin import budgets, ledger, members, notifications, source_images
+from projects.admin import budgets, ledger, members, notifications, source_images, studio
 
-__all__ = ["budgets", "ledger", "members", "notifications", "source_images"]
+__all__ = ["budgets", "ledger", "members", "notifications", "source_images", "studio"]

@@ -14,9 +14,12 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from projects import budgets, permissions
 from projects.admin import top_ups
 from projects.admin.access import ArchivedFilter, ProjectFilter, access, person, sentence, told
-from projects.admin.display import NOTHING, BudgetBar, DollarsField, amount
+from projects.admin.display import NOTHING, BudgetBar, DollarsField, amount, link
 from projects.models import Budget, Enforcement, Membership, Period
 from projects.models.budget import default_thresholds
+
+STUDIO = "The whole studio"
+EVERYBODY = "Everybody together"
 
 
 class PercentsField(forms.CharField):
@@ -42,7 +45,7 @@ class BudgetForm(forms.ModelForm):
     limit = DollarsField(label="Limit in dollars", help_text="Such as 10 or 1,250.50.")
     thresholds = PercentsField(
         required=False,
-        label="Tell at percent",
+        label="Tell at, in percent",
         initial=default_thresholds,
         help_text="Owners and approvers hear of it when this much of the limit is used, or will be by the forecast.",
     )
@@ -126,7 +129,17 @@ class BudgetAdmin(top_ups.WithTopUps):
         """What is in force, on the list; the budget's own on its page, beside the top-ups."""
         return str(row.as_bar.limit_shown) if hasattr(row, "as_bar") else amount(row.limit)
 
-    @display(description="Tell at percent")
+    @display(description="Project")
+    def whose(self, row: Budget) -> str:
+        if row.project is None:
+            return STUDIO
+        return link("admin:projects_project_change", row.project_id, row.project)
+
+    @display(description="Member")
+    def member(self, row: Budget) -> str:
+        return str(row.user) if row.user else EVERYBODY
+
+    @display(description="Tell at, in percent")
     def thresholds_shown(self, row: Budget) -> str:
         return ", ".join(map(str, row.thresholds)) or NOTHING
 
@@ -147,11 +160,13 @@ class BudgetAdmin(top_ups.WithTopUps):
         return render_to_string("admin/includes/bar.html", {"bar": row.as_bar})
 
     def get_readonly_fields(self, request: HttpRequest, obj: Budget | None = None) -> list[str]:
-        return ["project", "user", "period", "enforcement"] if obj else []
+        return ["whose", "member", "period", "enforcement"] if obj else []
 
     def get_fields(self, request: HttpRequest, obj: Budget | None = None) -> list[str]:
         if obj and not self.has_change_permission(request, obj):
-            return ["project", "user", "period", "enforcement", "limit_shown", "thresholds_shown"]
+            return ["whose", "member", "period", "enforcement", "limit_shown", "thresholds_shown"]
+        if obj:
+            return ["whose", "member", "period", "enforcement", "limit", "thresholds"]
         return ["project", "user", "period", "enforcement", "limit", "thresholds"]
 
     def get_form(self, request: HttpRequest, obj: Budget | None = None, change: bool = False, **kwargs: Any) -> Any:
@@ -160,8 +175,8 @@ class BudgetAdmin(top_ups.WithTopUps):
         fields = form.base_fields
         if "project" in fields:
             fields["project"].required = not access(request).is_studio_owner
-            fields["project"].empty_label = "The whole studio"
-            fields["user"].empty_label = "Everybody together"
+            fields["project"].empty_label = STUDIO
+            fields["user"].empty_label = EVERYBODY
             fields["user"].label = "Member"
             fields["user"].help_text = "Leave it empty for a limit that everybody shares."
             fields["project"].help_text = "A project can spend only when it has a budget of its own."

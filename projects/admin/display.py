@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from projects.budgets import Figures
 from projects.models import Enforcement
 from projects.money import NotMoney, shown, to_dollars, to_micros
+from projects.tags import normalised
 
 NOTHING = "–"
 
@@ -106,6 +107,14 @@ class BudgetBar:
         return shown(self.figures.free, ROUND_FLOOR)
 
     @property
+    def is_over(self) -> bool:
+        return self.figures.free < 0
+
+    @property
+    def over_shown(self) -> str:
+        return shown(-self.figures.free, ROUND_CEILING)
+
+    @property
     def after_shown(self) -> str:
         return shown(self.after, ROUND_FLOOR)
 
@@ -164,3 +173,18 @@ class DollarsField(forms.CharField):
             return bool(self.clean(data) != initial)
         except ValidationError:
             return True
+
+
+class TagsField(forms.CharField):
+    """Words between commas, as a list without repetitions."""
+
+    widget = UnfoldAdminTextInputWidget(attrs={"placeholder": "autumn, product shots"})
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(value) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        return normalised(super().clean(value).split(","))
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return self.clean(data) != (initial or [])

@@ -17,29 +17,13 @@ from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, 
 
 from projects import source_images
 from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, access, person, sentence, told
-from projects.admin.display import link, size, thumbnail
+from projects.admin.display import TagsField, link, size, thumbnail
 from projects.fetch import FetchFailed, FetchRefused
 from projects.images import ImageRefused
 from projects.models import Project, SourceImage
 
 CHANGE = "admin:projects_sourceimage_change"
 REFUSALS = (ImageRefused, FetchRefused, FetchFailed, ValidationError, PermissionDenied)
-
-
-class TagsField(forms.CharField):
-    """Words between commas, as a list without repetitions."""
-
-    widget = UnfoldAdminTextInputWidget(attrs={"placeholder": "autumn, product shots"})
-
-    def prepare_value(self, value: Any) -> Any:
-        return ", ".join(value) if isinstance(value, list) else value
-
-    def clean(self, value: Any) -> list[str]:
-        words = (tag.strip() for tag in super().clean(value).split(","))
-        return list(dict.fromkeys(tag for tag in words if tag))
-
-    def has_changed(self, initial: Any, data: Any) -> bool:
-        return self.clean(data) != (initial or [])
 
 
 class FilesInput(forms.FileInput):

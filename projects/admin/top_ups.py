@@ -82,11 +82,11 @@ class TopUpRow:
 
     @property
     def span(self) -> str:
-        """`22 November 2026, 12:00 to 1 December 2026, 00:00`, in the time zone of the budget."""
+        """`22 November 2026, 12:00 to 1 December 2026, 00:00 (Europe/Berlin)`, in the time zone of the budget."""
         begin, end = (
             f"{each.astimezone(self.zone):%-d %B %Y, %H:%M}" for each in (self.top_up.starts_at, self.top_up.ends_at)
         )
-        return f"{begin} to {end}"
+        return f"{begin} to {end} ({self.zone})"
 
     @property
     def state(self) -> str:

@@ -11,7 +11,7 @@ from django_filters.fields import IsoDateTimeField
 from projects.models import SourceImage
 
 # SQLite has no `contains` for JSON.
-TAGGED = "SELECT image.id FROM projects_sourceimage AS image, json_each(image.tags) AS tag WHERE tag.value = %s"
+TAGGED = "SELECT tagged.id FROM {table} AS tagged, json_each(tagged.tags) AS tag WHERE tag.value = %s"
 
 
 class ArchivedFilter(django_filters.FilterSet):
@@ -27,18 +27,25 @@ class ArchivedFilter(django_filters.FilterSet):
         return queryset
 
 
+class TagFilter(django_filters.CharFilter):
+    """The rows that have this very tag among their `tags`."""
+
+    def filter(self, queryset: QuerySet, value: str) -> QuerySet:
+        if not value:
+            return queryset
+        if connection.features.supports_json_field_contains:
+            return queryset.filter(tags__contains=[value])
+        tagged = TAGGED.format(table=queryset.model._meta.db_table)
+        return queryset.filter(pk__in=RawSQL(tagged, [value]))  # noqa: S611  # a table of ours and a parameter
+
+
 class SourceImageFilter(ArchivedFilter):
     project = django_filters.UUIDFilter()
-    tag = django_filters.CharFilter(method="by_tag")
+    tag = TagFilter()
 
     class Meta:
         model = SourceImage
         fields = ["project", "tag", "archived"]
-
-    def by_tag(self, queryset: QuerySet, name: str, value: str) -> QuerySet:
-        if connection.features.supports_json_field_contains:
-            return queryset.filter(tags__contains=[value])
-        return queryset.filter(pk__in=RawSQL(TAGGED, [value]))  # noqa: S611  # a constant and a parameter
 
 
 class MomentField(IsoDateTimeField):

@@ -129,7 +129,7 @@ class Budget(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.scope} budget, {self.get_period_display().lower()}, {self.enforcement}"
+        return f"{self.title}, {self.enforcement}"
 
     def clean(self) -> None:
         if isinstance(self.limit, int) and self.limit < 0:
@@ -145,13 +145,17 @@ class Budget(models.Model):
         self.thresholds = sorted(self.thresholds)
 
     @property
+    def title(self) -> str:
+        return f"{self.scope} budget, {self.get_period_display().lower()}"
+
+    @property
     def scope(self) -> str:
         if self.project is None:
             return "Studio"
         return f"{self.project}" if self.user is None else f"{self.user} in {self.project}"
 
     def time_zone(self) -> zoneinfo.ZoneInfo:
-        owner = self.project or Studio.objects.get()
+        owner = self.project or Studio.current()
         return zoneinfo.ZoneInfo(owner.time_zone)
 
     def bounds(self, latest: "BudgetPeriod | None", moment: datetime) -> tuple[datetime, datetime | None]:

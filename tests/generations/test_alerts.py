@@ -213,7 +213,7 @@ def test_the_dispatchers_jobs_tell_and_mail_by_themselves(
 
     assert sorted((message.to[0], message.subject) for message in mail.outbox) == [
         ("eddie@example.com", "Ready: “Steam” in Coffee"),
-        ("olive@example.com", "Coffee: 50 % of the budget in total is spent"),
+        ("olive@example.com", "Coffee: 50% of the budget in total is spent"),
     ]
 
 

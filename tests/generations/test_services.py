@@ -2,6 +2,7 @@
 
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import time_machine
@@ -10,13 +11,14 @@ from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.utils import timezone
 
-from generations import services
+from generations import lifecycle, services
 from generations.catalog import InvalidInputs
 from generations.models import Element, Generation, Status
-from projects.models import Project, Role
+from projects.models import Enforcement, Period, Project, Role
 from projects.spend import NoBudget, OverBudget
 from tests import factories
 from tests.pipeline import ENDPOINT, booked, history, money
+from tests.sandbox import SandboxControl
 
 PRICE = 2_100_000
 
@@ -361,3 +363,101 @@ def test_what_is_queued_is_not_edited(project: Project, editor: User, inputs: di
 
     generation.refresh_from_db()
     assert generation.duration == 5
+
+
+# --- Tags -------------------------------------------------------------------------------------------------------------
+
+
+def test_tags_are_kept_and_are_no_inputs(project: Project, editor: User, inputs: dict[str, object]) -> None:
+    plain = made(project, editor, inputs)
+    tagged = services.create(
+        project, endpoint=ENDPOINT, inputs=inputs, tags=[" launch", "", "winter", "launch "], by=editor
+    )
+
+    assert (plain.tags, tagged.tags) == ([], ["launch", "winter"])
+    assert tagged.inputs_digest == plain.inputs_digest
+    assert services.inputs_of(tagged) == services.inputs_of(plain)
+
+
+def test_tags_change_without_the_inputs_and_the_inputs_without_the_tags(
+    project: Project, editor: User, inputs: dict[str, object]
+) -> None:
+    draft = made(project, editor, inputs)
+    digest = draft.inputs_digest
+
+    services.update(draft, inputs=inputs, tags=["launch", "launch"], by=editor)
+    assert (draft.tags, draft.inputs_digest) == (["launch"], digest)
+    services.update(draft, inputs=inputs | {"duration": 8}, by=editor)
+    assert (draft.tags, draft.duration) == (["launch"], 8)
+
+
+@pytest.mark.parametrize(
+    ("tags", "sentences"),
+    [
+        ([str(number) for number in range(21)], ["At most 20 tags; these are 21."]),
+        (
+            ["ok", "x" * 41, "y" * 50],
+            [f"A tag has at most 40 characters; “{c * 40}…” has {n}." for c, n in (("x", 41), ("y", 50))],
+        ),
+    ],
+)
+def test_tags_that_can_not_be_kept_are_named(
+    tags: list[str], sentences: list[str], project: Project, editor: User, inputs: dict[str, object]
+) -> None:
+    with pytest.raises(InvalidInputs) as refused:
+        services.create(project, endpoint=ENDPOINT, inputs=inputs, tags=tags, by=editor)
+    assert refused.value.errors == {"tags": sentences}
+    assert not Generation.objects.exists()
+
+
+def test_twenty_tags_of_forty_characters_are_kept(project: Project, editor: User, inputs: dict[str, object]) -> None:
+    tags = [f"{number:040}" for number in range(20)]
+
+    generation = services.create(project, endpoint=ENDPOINT, inputs=inputs, tags=[*tags, f" {tags[0]} "], by=editor)
+
+    assert generation.tags == tags
+
+
+@pytest.mark.usefixtures("budget")
+def test_a_retry_takes_the_tags_of_the_old_one(project: Project, editor: User, inputs: dict[str, object]) -> None:
+    old = services.create(project, endpoint=ENDPOINT, inputs=inputs, tags=["launch"], by=editor)
+    services.cancel(old, by=editor)
+
+    assert services.retry(old, by=editor).tags == ["launch"]
+
+
+def test_tags_are_not_sent_to_the_provider(draft: Generation, wavespeed: SandboxControl) -> None:
+    by = draft.requested_by
+    services.update(draft, inputs=services.inputs_of(draft), tags=["launch"], by=by)
+    services.queue(draft, by=by)
+    lease = lifecycle.admit()
+    assert lease
+
+    lifecycle.submit(lease)
+
+    draft.refresh_from_db()
+    assert (draft.status, draft.tags) == (Status.PROCESSING, ["launch"])
+    assert sorted(draft.request_body) == ["duration", "image", "prompt", "shot_type", "sound"]
+
+
+# --- Soft budgets -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("budget")
+def test_soft_budgets_that_are_passed_are_told_once(
+    project: Project, editor: User, inputs: dict[str, object], django_assert_num_queries: Any
+) -> None:
+    factories.budget(project, 2_000_001, period=Period.MONTH, enforcement=Enforcement.SOFT)
+    factories.budget(project, 1_000_000, user=editor, enforcement=Enforcement.SOFT)
+    factories.budget(None, 4_200_000, period=Period.DAY, enforcement=Enforcement.SOFT)
+    drafts = [made(project, editor, inputs, prompt=f"Take {n}") for n in range(2)]
+    assert services.soft_budget_warnings(drafts) == []
+
+    queued = services.queue_many(drafts, by=editor)
+
+    assert sorted(services.soft_budget_warnings(queued)) == [
+        "The soft budget “Coffee budget, per month” is passed: $4.20 of $2.00.",
+        "The soft budget “eddie in Coffee budget, in total” is passed: $4.20 of $1.00.",
+    ]
+    with django_assert_num_queries(2):  # the periods, and their top-ups
+        services.soft_budget_warnings(queued)

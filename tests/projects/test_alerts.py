@@ -61,7 +61,7 @@ def test_threshold_is_told_once_with_what_is_spent_and_held(project: Project, ow
     alerts.check_budgets()
     alerts.check_budgets()
 
-    assert told(owner) == ["Coffee: 50 % of the budget in total is spent"]
+    assert told(owner) == ["Coffee: 50% of the budget in total is spent"]
     alert = Alert.objects.get()
     assert alert.text == "$5.00 of $10.00 is spent, and $1.00 more is held."
     assert alert.path == f"/admin/projects/budget/{ten_dollars.pk}/change/"
@@ -75,7 +75,7 @@ def test_thresholds_passed_at_once_are_told_as_the_highest_and_never_again(
     alerts.check_budgets()
     alerts.check_budgets()
 
-    assert told(owner) == ["Coffee: 80 % of the budget in total is spent"]
+    assert told(owner) == ["Coffee: 80% of the budget in total is spent"]
     assert sorted(Alert.objects.values_list("threshold", flat=True)) == [50, 80]
 
 
@@ -86,8 +86,8 @@ def test_the_next_threshold_is_told_when_it_is_passed(project: Project, owner: U
     alerts.check_budgets()
 
     assert told(owner) == [
-        "Coffee: 80 % of the budget in total is spent",
-        "Coffee: 100 % of the budget in total is spent",
+        "Coffee: 80% of the budget in total is spent",
+        "Coffee: 100% of the budget in total is spent",
     ]
 
 
@@ -101,7 +101,7 @@ def test_neither_a_raised_limit_nor_a_lower_one_tells_again(
         budgets.change_limit(ten_dollars, limit=limit * DOLLAR, by=studio_owner)
         alerts.check_budgets()
 
-    assert told(owner) == ["Coffee: 80 % of the budget in total is spent"]
+    assert told(owner) == ["Coffee: 80% of the budget in total is spent"]
 
 
 def test_a_top_up_counts_as_limit_and_tells_nothing_again(
@@ -131,8 +131,8 @@ def test_a_threshold_added_below_what_was_told_is_no_news(
     alerts.check_budgets()
 
     assert told(owner) == [
-        "Coffee: 80 % of the budget in total is spent",
-        "Coffee: 85 % of the budget in total is spent",
+        "Coffee: 80% of the budget in total is spent",
+        "Coffee: 85% of the budget in total is spent",
     ]
 
 
@@ -158,7 +158,7 @@ def test_a_limit_of_nothing_is_passed_only_by_spending(
     budgets.change_limit(ten_dollars, limit=0, by=studio_owner)
     alerts.check_budgets()
 
-    assert told(owner) == ["Coffee: 100 % of the budget in total is spent"]
+    assert told(owner) == ["Coffee: 100% of the budget in total is spent"]
 
 
 def test_a_new_period_arms_the_thresholds_again(project: Project, owner: User, studio_owner: User) -> None:
@@ -174,7 +174,7 @@ def test_a_new_period_arms_the_thresholds_again(project: Project, owner: User, s
     actual = Alert.objects.filter(kind=AlertKind.BUDGET_ACTUAL, threshold=80).order_by("created_at")
     assert [alert.budget_period.starts_at.day for alert in actual] == [18, 19]
     assert [alert.budget_period.budget for alert in actual] == [budget, budget]
-    assert told(owner).count("Coffee: 80 % of the budget per day is spent") == 2
+    assert told(owner).count("Coffee: 80% of the budget per day is spent") == 2
 
 
 def test_a_forecast_is_told_once_with_its_method_and_counts_what_is_held(project: Project, owner: User) -> None:
@@ -187,7 +187,7 @@ def test_a_forecast_is_told_once_with_its_method_and_counts_what_is_held(project
         alerts.check_budgets()
 
     # $5 a day for the ten days and a half that are left of November, and $15 spent and held.
-    assert told(owner) == ["Coffee: the budget per month is heading past 50 %"]
+    assert told(owner) == ["Coffee: the budget per month is heading past 50%"]
     alert = Alert.objects.get(kind=AlertKind.BUDGET_FORECAST, threshold=50)
     assert alert.text.startswith(
         "At this pace it comes to about $67.50 of $100.00 until 1 December 2026: $10.00 spent and $5.00 held"
@@ -201,7 +201,7 @@ def test_what_is_spent_already_is_not_forecast_too(project: Project, owner: User
         charge(project, 10)
         alerts.check_budgets()
 
-    assert told(owner) == ["Coffee: 100 % of the budget per month is spent"]
+    assert told(owner) == ["Coffee: 100% of the budget per month is spent"]
 
 
 def test_the_end_is_the_local_one_of_the_project(project: Project, owner: User) -> None:
@@ -262,7 +262,7 @@ def test_only_studio_owners_hear_of_the_studios_budget(
 
     alerts.check_budgets()
 
-    assert told(studio_owner) == ["Studio: 100 % of the budget in total is spent"]
+    assert told(studio_owner) == ["Studio: 100% of the budget in total is spent"]
     assert told(owner) == []
     assert Alert.objects.filter(project=None).count() == 3
     assert Alert.objects.filter(budget_period__budget=studio).count() == 3
@@ -277,7 +277,7 @@ def test_a_member_hears_of_their_own_budget_and_the_studio_does_not(
 
     alerts.check_budgets()
 
-    title = "eddie in Coffee: 100 % of the budget in total is spent"
+    title = "eddie in Coffee: 100% of the budget in total is spent"
     assert (told(editor), told(owner), told(studio_owner)) == ([title], [title], [])
 
 
@@ -290,7 +290,7 @@ def test_where_a_project_has_nobody_else_the_studio_owners_hear_of_members_budge
 
     alerts.check_budgets()
 
-    assert told(studio_owner) == ["eddie in Coffee: 100 % of the budget in total is spent"]
+    assert told(studio_owner) == ["eddie in Coffee: 100% of the budget in total is spent"]
 
 
 # --- Refusals ---------------------------------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_ten_dispatchers_tell_of_a_threshold_once(project: Project, owner: User,
 
     assert at_once([alerts.check_budgets] * 10) == [None] * 10
 
-    assert told(owner).count("Coffee: 80 % of the budget in total is spent") == 1
+    assert told(owner).count("Coffee: 80% of the budget in total is spent") == 1
     assert len(told(owner)) == len(set(told(owner)))
     assert Alert.objects.filter(kind=AlertKind.BUDGET_ACTUAL).count() == 2
 

@@ -52,15 +52,15 @@ def html_of(message: mail.EmailMultiAlternatives) -> str:
 
 def test_one_alert_is_mailed_with_its_title_text_and_absolute_link(person: User, settings: object) -> None:
     settings.PUBLIC_URL = "https://studio.example.com"
-    tell(person, "Coffee: 80 % of the budget is spent")
+    tell(person, "Coffee: 80% of the budget is spent")
 
     digest.send()
 
     (message,) = mail.outbox
-    assert (message.subject, message.to) == ("Coffee: 80 % of the budget is spent", ["mia@example.com"])
+    assert (message.subject, message.to) == ("Coffee: 80% of the budget is spent", ["mia@example.com"])
     assert message.body == (
         "Hello Mia,\n\n"
-        "Coffee: 80 % of the budget is spent\n"
+        "Coffee: 80% of the budget is spent\n"
         "Some words.\n"
         "https://studio.example.com/admin/projects/budget/\n\n"
         "--\n"
@@ -173,11 +173,11 @@ def test_people_who_are_switched_off_or_have_no_address_get_no_mail(person: User
 def test_who_switched_it_off_reads_of_their_generations_in_the_bell_alone(person: User) -> None:
     NotificationPreference.objects.create(user=person, own_generations=False)
     tell(person, "Ready: “Steam”", AlertKind.ENDED)
-    tell(person, "Coffee: 80 % of the budget is spent", AlertKind.BUDGET_ACTUAL)
+    tell(person, "Coffee: 80% of the budget is spent", AlertKind.BUDGET_ACTUAL)
 
     digest.send()
 
-    assert subjects() == ["Coffee: 80 % of the budget is spent"]
+    assert subjects() == ["Coffee: 80% of the budget is spent"]
     assert Notification.objects.filter(user=person, read_at=None).count() == 2
 
 

@@ -247,13 +247,13 @@ def test_soft_budgets_that_a_reservation_passed_are_told(project: Project, budge
     factories.budget(None, 5 * DOLLAR, enforcement=Enforcement.SOFT)
 
     within = factories.reservation(project, amount=DOLLAR)
-    assert spend.soft_budgets_passed(within) == []
+    assert spend.soft_budgets_passed([within]) == []
     beyond = factories.reservation(project, amount=DOLLAR // 2)
-    assert [(each.budget, each.limit, each.free) for each in spend.soft_budgets_passed(beyond)] == [
+    assert [(each.budget, each.limit, each.free) for each in spend.soft_budgets_passed([beyond])] == [
         (soft, DOLLAR, -DOLLAR // 2)
     ]
     top_up(soft)
-    assert spend.soft_budgets_passed(beyond) == []
+    assert spend.soft_budgets_passed([beyond]) == []
 
 
 def test_figures_of_now_count_top_ups_of_now(budget: Budget) -> None:

@@ -17,7 +17,7 @@ from generations.admin.confirmation import Kind
 from generations.admin.generations import confirm_url
 from generations.models import Exchange, Generation, GenerationEvent, Status, Video
 from projects import budgets
-from projects.models import Project, Role, SourceImage
+from projects.models import Enforcement, Period, Project, Role, SourceImage
 from tests import factories
 from tests.pipeline import ENDPOINT
 
@@ -455,3 +455,72 @@ def test_list_finds_and_filters(
     assert found("q=beans") == ["Beans fall"]
     assert found("status__exact=draft") == ["Steam rises"]
     assert found(f"project={project.pk}&endpoint={ENDPOINT}") == ["Steam rises", "Beans fall"]
+
+
+# --- Tags and soft budgets --------------------------------------------------------------------------------------------
+
+
+def test_form_takes_tags_between_commas_and_shows_them_again(
+    editor_client: Client, project: Project, image: SourceImage
+) -> None:
+    factories.budget(project, 10_000_000)
+    editor_client.post(f"{ADD}?project={project.pk}", fields(image, tags=" launch, <b>winter</b>,, launch"))
+    made = Generation.objects.get()
+    assert made.tags == ["launch", "<b>winter</b>"]
+
+    form = editor_client.get(page_of(made)).context["form"]
+    assert form["tags"].value() == "launch, <b>winter</b>"
+    editor_client.post(page_of(made), fields(image, tags="launch, &c"))
+    made.refresh_from_db()
+    assert (made.tags, made.prompt) == (["launch", "&c"], "Steam rises")
+
+    services.queue(made, by=made.requested_by)
+    assert "<dt>Tags</dt><dd>launch, &amp;c</dd>" in text_of(editor_client.get(page_of(made)))
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (", ".join(map(str, range(21))), "At most 20 tags; these are 21."),
+        ("x" * 41, f"A tag has at most 40 characters; “{'x' * 40}…” has 41."),
+    ],
+)
+def test_form_names_tags_that_can_not_be_kept(
+    editor_client: Client, project: Project, image: SourceImage, typed: str, sentence: str
+) -> None:
+    response = editor_client.post(f"{ADD}?project={project.pk}", fields(image, tags=typed))
+
+    assert response.context["form"].errors == {"tags": [sentence]}
+    assert not Generation.objects.exists()
+
+
+def test_who_generates_is_warned_of_a_soft_budget(
+    editor_client: Client, project: Project, new_draft: Callable[..., Generation]
+) -> None:
+    factories.budget(project, 3_000_000, period=Period.MONTH, enforcement=Enforcement.SOFT)
+    first, second = new_draft("First"), new_draft("Second")
+
+    fits = editor_client.post(confirm_url(Kind.GENERATE, [first.pk]), {"total_seen": "2100000"}, follow=True)
+    passes = editor_client.post(confirm_url(Kind.GENERATE, [second.pk]), {"total_seen": "2100000"}, follow=True)
+
+    assert told(fits) == ["Queued 1 video for $2.10."]
+    assert [(message.level_tag, str(message)) for message in passes.context["messages"]] == [
+        ("success", "Queued 1 video for $2.10."),
+        ("warning", "The soft budget “Coffee budget, per month” is passed: $4.20 of $3.00."),
+    ]
+
+
+def test_who_approves_is_warned_of_a_soft_budget(
+    owner_client: Client, project: Project, new_draft: Callable[..., Generation]
+) -> None:
+    factories.budget(project, 1_000_000, enforcement=Enforcement.SOFT)
+    Project.objects.filter(pk=project.pk).update(approval_above=0)
+    draft = new_draft()
+    approval = services.approval_of(services.queue(draft, by=draft.requested_by))
+
+    answer = owner_client.post(reverse("admin:generations_approval_change", args=[approval.pk]), follow=True)
+
+    assert told(answer) == [
+        "Approved: $2.10 is held, and they are queued.",
+        "The soft budget “Coffee budget, in total” is passed: $2.10 of $1.00.",
+    ]

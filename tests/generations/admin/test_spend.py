@@ -42,8 +42,8 @@ def test_tiles_add_up_and_say_which_budget(editor_client: Client, project: Proje
 
     assert "Limit $100.00 Coffee, per month" in shown
     assert "Spent $14.00 in this period" in shown
-    assert "Reserved $2.10 held" in shown
-    assert "Unconfirmed $2.10 held" in shown
+    assert "Held $2.10 for what is on its way" in shown
+    assert "Unconfirmed $2.10 the part of what is held" in shown
     assert "Free $83.90 until 1 April 2026" in shown
     assert "$29.78 by 31 March 2026, of $100.00" in shown
     assert "Forecast: $14.00 spent and $2.10 held in this period, and $13.68 for the 10 days left" in shown

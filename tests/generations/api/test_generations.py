@@ -12,7 +12,7 @@ from rest_framework.test import APIClient
 
 from generations import failures, services
 from generations.models import Element, Generation, GenerationEvent, Status, Video
-from projects.models import Project, Role, SourceImage, SpendEntry
+from projects.models import Enforcement, Period, Project, Role, SourceImage, SpendEntry
 from tests import factories
 from tests.generations.conftest import ENDPOINT
 from tests.pipeline import run_to_end
@@ -52,6 +52,7 @@ def test_draft_is_made_and_costs_nothing(api: APIClient, body: dict[str, Any], e
         "shot_type": "customize",
         "multi_prompt": [],
         "element_list": [],
+        "tags": [],
         "quote": "2.10",
         "charged": None,
         "currency": "USD",
@@ -478,3 +479,97 @@ def test_roles_may_do_what_they_may(
             transaction.set_rollback(True)
 
     assert answers == [404] + [403] * (least - VIEWER) + [success] * (STUDIO - least + 1)
+
+
+# --- Tags -------------------------------------------------------------------------------------------------------------
+
+
+def test_tags_are_set_shown_and_replaced(api: APIClient, body: dict[str, Any]) -> None:
+    made = api.post(ADDRESS, {**body, "tags": [" launch ", "Herbst-Aktion “süß”", "launch"]}).json()
+    address = f"{ADDRESS}{made['id']}/"
+    assert made["tags"] == ["launch", "Herbst-Aktion “süß”"]
+
+    assert api.patch(address, {"duration": 8}).json()["tags"] == ["launch", "Herbst-Aktion “süß”"]
+    assert api.patch(address, {"tags": ["winter"]}).json()["tags"] == ["winter"]
+    row = api.get(address).json()
+    assert (row["tags"], row["duration"]) == (["winter"], 8)
+    assert api.patch(address, {"tags": []}).json()["tags"] == []
+
+
+@pytest.mark.parametrize(
+    ("tags", "attr", "sentence"),
+    [
+        ([str(number) for number in range(21)], "tags", "At most 20 tags; these are 21."),
+        (["x" * 41], "tags", f"A tag has at most 40 characters; “{'x' * 40}…” has 41."),
+        ("launch", "tags", 'Expected a list of items but got type "str".'),
+        ([["launch"]], "tags.0", "Not a valid string."),
+    ],
+)
+def test_tags_that_can_not_be_kept_are_refused(
+    api: APIClient, body: dict[str, Any], draft: Generation, tags: Any, attr: str, sentence: str
+) -> None:
+    for response in (api.post(ADDRESS, {**body, "tags": tags}), api.patch(f"{ADDRESS}{draft.pk}/", {"tags": tags})):
+        assert (response.status_code, [(name, text) for _, name, text in errors(response)]) == (400, [(attr, sentence)])
+    draft.refresh_from_db()
+    assert (Generation.objects.get(), draft.tags) == (draft, [])
+
+
+def test_only_a_draft_takes_tags(api: APIClient, queued: Generation) -> None:
+    response = api.patch(f"{ADDRESS}{queued.pk}/", {"tags": ["launch"]})
+
+    assert response.status_code == 409
+    queued.refresh_from_db()
+    assert queued.tags == []
+
+
+def test_generations_are_filtered_by_their_own_tags(api: APIClient, body: dict[str, Any], image: SourceImage) -> None:
+    SourceImage.objects.filter(pk=image.pk).update(tags=["launch"])
+    plain, tagged = (api.post(ADDRESS, {**body, "tags": tags}).json()["id"] for tags in ([], ["launch", "50% off"]))
+
+    assert ids(api.get(ADDRESS, {"tag": "launch"})) == [tagged]
+    assert ids(api.get(ADDRESS, {"tag": "50% off"})) == [tagged]
+    assert ids(api.get(ADDRESS, {"tag": "50"})) == []
+    assert set(ids(api.get(ADDRESS, {"tag": ""}))) == {plain, tagged}
+
+
+# --- Soft budgets -----------------------------------------------------------------------------------------------------
+
+WARNING = "The soft budget “Coffee budget, per month” is passed: $4.20 of $3.00."
+
+
+@pytest.fixture
+def soft_budget(project: Project) -> None:
+    """Of $3 a month: one video of $2.10 fits."""
+    factories.budget(project, 3_000_000, period=Period.MONTH, enforcement=Enforcement.SOFT)
+
+
+@pytest.mark.usefixtures("soft_budget")
+def test_soft_budget_lets_through_and_warns_whoever_queues(api: APIClient, body: dict[str, Any]) -> None:
+    fits = api.post(ADDRESS, {**body, "queue": True}).json()
+    later = api.post(ADDRESS, {**body, "prompt": "Another one"}).json()
+    assert (fits["warnings"], "warnings" in later) == ([], False)
+
+    passes = api.post(f"{ADDRESS}{later['id']}/queue/", headers={"Idempotency-Key": "once"})
+    again = api.post(f"{ADDRESS}{later['id']}/queue/", headers={"Idempotency-Key": "once"})
+    assert (passes.status_code, passes.json()["status"], passes.json()["warnings"]) == (202, "queued", [WARNING])
+    assert (again.status_code, again.json()) == (202, passes.json())
+    at_once = api.post(ADDRESS, {**body, "prompt": "A third one", "queue": True})
+    assert at_once.json()["warnings"] == [WARNING.replace("$4.20", "$6.30")]
+
+
+@pytest.mark.usefixtures("soft_budget")
+def test_retry_and_approval_warn_too(
+    api: APIClient, owner_api: APIClient, body: dict[str, Any], project: Project
+) -> None:
+    first = api.post(ADDRESS, {**body, "queue": True}).json()
+    Generation.objects.filter(pk=first["id"]).update(status=Status.FAILED)
+    retried = api.post(f"{ADDRESS}{first['id']}/retry/")
+    assert (retried.status_code, retried.json()["warnings"]) == (202, [WARNING])
+
+    Project.objects.filter(pk=project.pk).update(approval_above=0)
+    asked = [api.post(ADDRESS, {**body, "prompt": f"Take {n}", "queue": True}).json() for n in range(2)]
+    assert [(each["status"], each["warnings"]) for each in asked] == [("awaiting_approval", [])] * 2
+    approved = owner_api.post(f"{ADDRESS}{asked[0]['id']}/approve/")
+    assert approved.json()["warnings"] == [WARNING.replace("$4.20", "$6.30")]
+    approved = owner_api.post(f"{API}/approvals/{asked[1]['approval']['id']}/approve/")
+    assert approved.json()["warnings"] == [WARNING.replace("$4.20", "$8.40")]

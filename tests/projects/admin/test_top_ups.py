@@ -50,7 +50,9 @@ def test_top_up_lasts_until_the_midnight_of_the_project(owner_client: Client, bu
     assert told(answer) == ["Topped up by $2.50."]
     assert "$12.50 free of $12.50" in text_of(answer)
     assert "Topped up by $2.50 for now." in text_of(answer)
-    assert "In force: 22 November 2026, 04:00 to 25 November 2026, 00:00 · olive" in text_of(answer)
+    assert "In force: 22 November 2026, 04:00 to 25 November 2026, 00:00 (America/Los_Angeles) · olive" in text_of(
+        answer
+    )
     assert "$12.50" in text_of(owner_client.get(reverse("admin:projects_budget_changelist")))
 
 
@@ -58,7 +60,9 @@ def test_top_up_to_come_is_shown_as_that(owner_client: Client, budget: Budget) -
     fields = {"amount": "1", "first_day": "2026-11-23", "last_day": "2026-11-23", "reason": "The fair"}
     answer = owner_client.post(form_of(budget), fields, follow=True)
 
-    assert "To come: 23 November 2026, 00:00 to 24 November 2026, 00:00 · olive" in text_of(answer)
+    assert "To come: 23 November 2026, 00:00 to 24 November 2026, 00:00 (America/Los_Angeles) · olive" in text_of(
+        answer
+    )
     assert "$10.00 free of $10.00" in text_of(answer)
 
 

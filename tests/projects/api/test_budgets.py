@@ -8,7 +8,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from projects import spend
-from projects.models import Budget, Project, Role, SpendEntry, TopUp
+from projects.models import Budget, BudgetPeriod, Project, Role, SpendEntry, Studio, TopUp
 from tests import factories
 from tests.projects.api.client import API, client_of, errors
 
@@ -272,3 +272,14 @@ def test_studio_budgets_are_seen_by_whom_they_bind_and_set_by_studio_owners(api:
     }
     budget.refresh_from_db()
     assert (budget.limit, budget.archived_at, budget.top_ups.count()) == (10_000_000, None, 0)
+
+
+def test_studio_budget_is_set_and_shown_before_money_ever_moved(owner_api: APIClient, project: Project) -> None:
+    Studio.objects.all().delete()
+    assert owner_api.get(f"{API}/budgets/").json()["results"] == []
+    made = owner_api.post(f"{API}/budgets/", {"period": "month", "limit": "10"}).json()
+
+    Studio.objects.all().delete()
+    BudgetPeriod.objects.all().delete()
+    [row] = owner_api.get(f"{API}/budgets/").json()["results"]
+    assert (row["id"], row["free"], row["starts_at"]) == (made["id"], "10.00", made["starts_at"])
