@@ -476,7 +476,7 @@ def _known_of(orphan: Bill, prediction: Prediction | None) -> dict[str, Any]:
 def _held(generation: Generation, compared: Compared) -> Finding:
     """Nobody knows whether it was made. What it may have become is counted; people decide, never code."""
     candidates = _candidates(generation, compared)
-    why = f"Whether it was made is unknown; {len(candidates)} of the orphans may be it."
+    why = f"Whether it was made is unknown; orphans that may be it: {len(candidates) or 'none'}."
     if generation.status == Status.SUBMITTING:
         why = "It is being handed to the provider."
     return Finding(
