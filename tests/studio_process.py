@@ -81,8 +81,8 @@ class Studio:
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
-    def start(self, *arguments: str) -> None:
-        """Starts the server and waits until it answers."""
+    def launch(self, *arguments: str) -> None:
+        """Starts the server and does not wait for it."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "manage.py", "studio", "--port", str(self.port), *arguments],
@@ -91,6 +91,11 @@ class Studio:
                 stdout=log,
                 stderr=log,
             )
+
+    def start(self, *arguments: str) -> None:
+        """Starts the server and waits until it answers."""
+        self.launch(*arguments)
+        assert self._process is not None
         ends = time.monotonic() + PATIENCE
         while True:
             assert self._process.poll() is None, self.log.read_text()
