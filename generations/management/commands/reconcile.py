@@ -31,7 +31,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--since", type=_moment, help="read the bill from here (UTC); without it, from 8 days before the last time"
         )
-        parser.add_argument("--apply", action="store_true", help="book the differences of known videos, and repair balances")
+        parser.add_argument(
+            "--apply", action="store_true", help="book the differences of known videos, and repair balances"
+        )
         parser.add_argument("--strict", action="store_true", help="exit with 1 on any difference")
         parser.add_argument("--json", action="store_true", help="print the report as JSON; amounts are micro-dollars")
 
