@@ -44,6 +44,8 @@ def store(pk: uuid.UUID) -> Status | None:
             Status.COMPLETED,
             token=token,
             reason="Stored and checked.",
+            error_code="",
+            error_message="",
             next_action_at=None,
             completed_at=timezone.now(),
         )

@@ -522,6 +522,8 @@ def test_a_bad_download_is_done_again_and_never_paid_again(
     assert lifecycle.store(processing.pk) == Status.COMPLETED
     assert file_sha256(processing) == wavespeed.predictions()[0]["output_sha256"]
     assert wavespeed.posts()["count"] == 1
+    processing.refresh_from_db()
+    assert (processing.error_code, processing.error_message) == ("", "")
 
 
 def files_of(generation: Generation) -> list[str]:
