@@ -2,7 +2,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import User
 
 from generations.models import Generation
@@ -13,12 +12,6 @@ from tests.projects.api.conftest import _no_throttling_between_tests, api, owner
 from tests.sandbox import SandboxControl
 
 __all__ = ["_no_throttling_between_tests", "api", "owner_api"]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def static_root() -> None:
-    """WhiteNoise warns when the folder of `collectstatic` is missing."""
-    settings.STATIC_ROOT.mkdir(exist_ok=True)
 
 
 @pytest.fixture
