@@ -1,9 +1,10 @@
 """Tells people what concerns the pipeline, each thing once: charges above what was reserved, the paused lane, the provider's
 balance, and to who asked for them the generations that have ended."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -11,20 +12,24 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.db.models import Q, QuerySet
+from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
 from generations import failures, provider
-from generations.models import Generation, Lane, Status
+from generations.models import Generation, Lane, Status, UnassignedPrediction
 from generations.wavespeed import errors
 from projects import alerts, forecast, permissions
-from projects.models import AlertKind, SpendEntry
+from projects.models import Alert, AlertKind, SpendEntry
 from projects.money import MICRO, shown
 
 log = structlog.get_logger(__name__)
 
 BATCH = 200
 LINKS_SHOWN = 50
+# How long the provider keeps what it made, and when it becomes urgent that it is not stored here.
+OUTPUTS_LAST = timedelta(days=7)
+EXPIRES_SOON = timedelta(days=1)
 # An end that somebody waits for: the word for one, and the words for one and for several.
 ENDS = {
     Status.COMPLETED: ("Ready", "video is ready", "videos are ready"),
@@ -66,6 +71,183 @@ def lane_paused(reason: str) -> None:
             text=reason,
             path=reverse("admin:generations_lane_changelist"),
         )
+
+
+def dispatcher_missing(since: datetime) -> bool:
+    """Tells the studio owners that nobody looks for due work, once an outage and at most once an hour; True if it is told now."""
+    is_told = False
+    with alerts.never_failing(AlertKind.DISPATCHER):
+        if not Alert.objects.filter(kind=AlertKind.DISPATCHER, created_at__gt=since).exists():
+            is_told = alerts.tell(
+                AlertKind.DISPATCHER,
+                f"dispatcher:{timezone.now():%Y-%m-%dT%H}",
+                people=permissions.studio_owners(),
+                title="The dispatcher is missing",
+                text=f"None has been seen since {since:%H:%M} UTC. What is queued may wait, and finished videos are fetched late or "
+                "not at all; nothing is paid twice. Start it again with “manage.py dispatch”, or as the service that it is on your "
+                "machines.",
+                path=reverse("admin:generations_process_changelist"),
+            )
+    return is_told
+
+
+def not_stored(cause: str, reason: str, *, generation: Generation | None = None) -> None:
+    """Tells the studio owners, once a day and cause, that our own storage or disk does not take what was made and paid."""
+    with alerts.never_failing(AlertKind.STORAGE):
+        alerts.tell(
+            AlertKind.STORAGE,
+            f"storage:{cause}:{timezone.now():%Y-%m-%d}",
+            people=permissions.studio_owners(),
+            title="Finished videos can't be stored",
+            text=f"{reason} What was made is paid, and the provider keeps it for 7 days: it is fetched again, at least once a minute, "
+            "until it is stored. Nothing more is submitted meanwhile. Make room, or see to it that the storage can be written.",
+            project=generation.project if generation else None,
+            path=_page(generation) if generation else reverse("admin:generations_lane_changelist"),
+        )
+
+
+def no_room(reason: str) -> None:
+    """Tells the studio owners, once a day, that nothing is submitted for want of room."""
+    with alerts.never_failing(AlertKind.STORAGE):
+        alerts.tell(
+            AlertKind.STORAGE,
+            f"storage:room:{timezone.now():%Y-%m-%d}",
+            people=permissions.studio_owners(),
+            title="Nothing is submitted: there is no room for videos",
+            text=reason,
+            path=reverse("admin:generations_lane_changelist"),
+        )
+
+
+def check_expiring() -> None:
+    """Tells the studio owners, once a day, that the provider will soon drop videos that are paid and not stored here."""
+    now = timezone.now()
+    rows = _wait_for_their_videos().filter(submitted_at__lte=now - OUTPUTS_LAST + EXPIRES_SOON)
+    unassigned = UnassignedPrediction.objects.alias(since=Coalesce("made_at", "found_at")).filter(
+        stored_at=None, next_action_at__isnull=False, since__lte=now - OUTPUTS_LAST + EXPIRES_SOON
+    )
+    count = rows.count() + unassigned.count()
+    if not count:
+        return
+    expiring = list(rows.select_related("project").order_by("submitted_at")[:LINKS_SHOWN])
+    videos = f"{count} paid {'video' if count == 1 else 'videos'}"
+    is_over = not (
+        rows.filter(submitted_at__gt=now - OUTPUTS_LAST).exists()
+        or unassigned.filter(since__gt=now - OUTPUTS_LAST).exists()
+    )
+    alerts.tell(
+        AlertKind.STORAGE,
+        f"storage:expiring:{now:%Y-%m-%d}",
+        people=permissions.studio_owners(),
+        title=f"{videos} may be lost: the provider’s 7 days are over"
+        if is_over
+        else f"{videos} will be lost within a day, unless stored",
+        text=f"The provider keeps what it made for 7 days, and this is not stored here yet. {_trouble(expiring)}"
+        "It is tried again until the provider says that it has it no more. See to it today that "
+        "the studio reaches the provider with a good key, and that its storage can be written.",
+        links=[[_line_of(generation), _page(generation)] for generation in expiring],
+        path=reverse("admin:generations_generation_changelist"),
+    )
+
+
+def _wait_for_their_videos() -> QuerySet[Generation]:
+    """What the provider accepted, also what it said had failed and is asked for again. Of the unconfirmed their owners are told."""
+    late = Q(status=Status.FAILED, prediction_id__isnull=False, next_action_at__isnull=False)
+    return Generation.objects.filter(Q(status__in=(Status.PROCESSING, Status.STORING)) | late)
+
+
+def _trouble(expiring: Sequence[Generation]) -> str:
+    """What the oldest waits for, with a space after it."""
+    if not expiring:
+        return ""
+    if expiring[0].status != Status.STORING:
+        return "The provider gives no result of it. "
+    return f"{expiring[0].error_message} " if expiring[0].error_message else ""
+
+
+def lane_resumed(paused_at: datetime | None, reason: str) -> None:
+    """Tells the studio owners that the pause which began at `paused_at` ended by itself."""
+    with alerts.never_failing(AlertKind.LANE_PAUSED):
+        alerts.tell(
+            AlertKind.LANE_PAUSED,
+            f"lane_resumed:{paused_at:%Y-%m-%dT%H:%M:%S.%f}",
+            people=permissions.studio_owners(),
+            title="Submitting goes on again",
+            text=f"{reason} What is queued is submitted in turn; there is nothing that you have to do.",
+            path=reverse("admin:generations_lane_changelist"),
+        )
+
+
+def unconfirmed(generation: Generation, *, candidates: int) -> None:
+    """Tells the project's owners and the studio's, once, that only people can decide what became of a request."""
+    with alerts.never_failing(AlertKind.UNCONFIRMED):
+        found = {0: "No prediction at the provider looks like it.", 1: "One prediction at the provider may be it."}
+        alerts.tell(
+            AlertKind.UNCONFIRMED,
+            f"unconfirmed:{generation.pk}",
+            people=permissions.who_may("manage", generation.project),
+            title=f"{generation.project}: nobody knows whether “{generation}” was made",
+            text="The provider's answer was lost, and it was not found there for sure. "
+            f"{found.get(candidates, f'{candidates} predictions at the provider may be it.')} "
+            f"{shown(generation.quote or 0)} stays held, and it is not sent again, until you decide: which it is, or none.",
+            project=generation.project,
+            path=_page(generation),
+        )
+
+
+def late_success(generation: Generation, *, charged: int) -> None:
+    """Tells the owners and who asked that what had failed came after all, and what it costs (micro-dollars)."""
+    with alerts.never_failing(AlertKind.LATE_SUCCESS):
+        owners = permissions.who_may("manage", generation.project).values("pk")
+        alerts.tell(
+            AlertKind.LATE_SUCCESS,
+            f"late_success:{generation.pk}",
+            people=User.objects.filter(Q(pk__in=owners) | Q(pk=generation.requested_by_id, is_active=True)),
+            title=f"{generation.project}: “{generation}” came after all",
+            text=f"It had failed, and the provider has made it. It cost {shown(charged)}, and its video is being stored; "
+            "nothing was asked for a second time.",
+            project=generation.project,
+            path=_page(generation),
+        )
+
+
+def files_not_in_order(found: str) -> None:
+    """Tells the studio owners, once a day, that the storage does not hold what the database says."""
+    _check_failed(
+        "Stored files are not in order",
+        f"The nightly check found: {found}. “manage.py check_storage” lists them; with --repair it fetches videos again while the "
+        "provider has them (7 days), makes posters anew and deletes what belongs to nothing.",
+    )
+
+
+def files_kept(names: Sequence[str]) -> None:
+    """Tells the studio owners, once for the same files, of those that belong to nothing and that only people may delete."""
+    several = "s that belong" if len(names) > 1 else " that belongs"
+    these = hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest()
+    _check_failed(
+        "Stored files that may have been paid for are kept",
+        f"The nightly check found {len(names):,} file{several} to nothing here. They may be what was paid for, so they are kept, and you "
+        "are not told of them again. “manage.py check_storage” lists them, each with the reason; docs/operations.md says what to do.",
+        key=f"kept:{these}",
+    )
+
+
+def files_not_checked(reason: str) -> None:
+    _check_failed(
+        "Stored files could not be checked",
+        f"{reason} See to it that the storage can be reached; it is checked again tomorrow night, or now by “manage.py check_storage”.",
+    )
+
+
+def _check_failed(title: str, text: str, *, key: str = "") -> None:
+    """Once for each `key`; without one, once a day."""
+    alerts.tell(
+        AlertKind.CHECK_FAILED,
+        f"check_failed:files:{key or f'{timezone.now():%Y-%m-%d}'}",
+        people=permissions.studio_owners(),
+        title=title,
+        text=text,
+    )
 
 
 def check_balance() -> None:
@@ -144,6 +326,10 @@ def _told(ended: Sequence[Generation]) -> dict[str, Any]:
 
 def _line(generation: Generation) -> str:
     return f"{ENDS[Status(generation.status)][0]}: “{generation}” in {generation.project}"
+
+
+def _line_of(generation: Generation) -> str:
+    return f"“{generation}” in {generation.project}"
 
 
 def _sentence(generation: Generation) -> str:

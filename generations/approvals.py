@@ -148,7 +148,7 @@ def waiting_for(user: User) -> QuerySet[Approval]:
     return rows.exclude(pk__in=Approval.objects.filter(generations__requested_by=user).values("pk"))
 
 
-def withdraw_of(generation: Generation, *, reason: str, by: User) -> None:
+def withdraw_of(generation: Generation, *, reason: str, by: User | None) -> None:
     """Withdraws the request that a generation waits in, whole: none of the others may be approved alone. Needs the project's lock."""
     waiting = Approval.objects.filter(generations=generation.pk, decision=Decision.WAITING)
     for approval in waiting:
@@ -165,7 +165,7 @@ def withdraw_all_of(user: User, *, reason: str, by: User) -> None:
         _withdraw(approval, reason=reason, by=by)
 
 
-def _withdraw(approval: Approval, *, reason: str, by: User) -> None:
+def _withdraw(approval: Approval, *, reason: str, by: User | None) -> None:
     _decide(approval, Decision.WITHDRAWN, by=by, comment=reason)
     _back_to_drafts(approval, reason=f"The request for approval was withdrawn: {reason}", by=by)
 

@@ -86,6 +86,11 @@ def since(moment: datetime) -> dict[str, Bill]:
     return _read(start=moment)
 
 
+def between(start: datetime, end: datetime) -> dict[str, Bill]:
+    """What was billed in that time; rows from before and after it are missing."""
+    return _read(start=start, end=end)
+
+
 def _read(**filters: Any) -> dict[str, Bill]:
     return _by_prediction(map(_row, provider.client().billings(**filters)))
 

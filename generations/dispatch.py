@@ -1,82 +1,200 @@
 """Finds due work and hands it to the actors: the scheduler and the rescuer are the same thing. Harmless when several run at once."""
 
-from collections.abc import Callable, Iterable
-from datetime import timedelta
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
 from uuid import UUID
 
+import dramatiq
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.base import BaseScheduler
 from django.db import close_old_connections, connection, transaction
+from django.db.models import Case, Q, QuerySet, Value, When
 from django.utils import timezone
+from dramatiq import Actor, Message
+from structlog.contextvars import bound_contextvars
 
-from generations import alerts, approvals, lifecycle, reconcile, tasks
-from generations.models import Generation, Lane, PausedEndpoint, Status
+from generations import alerts, approvals, lifecycle, reconcile, restored, room, tasks, webhooks
+from generations.models import Generation, Status, UnassignedPrediction
 from projects import alerts as budget_alerts
 from projects import digest
 
+log = structlog.get_logger(__name__)
+
 BATCH = 200
 SECONDS_BETWEEN_TICKS = 1
+# When more is due than may be handed out, one in so many is what became due last: so what is new does not wait for a whole backlog.
+NEWEST = 4
+# A broker that refuses so many messages in a row is not asked for the rest of them.
+REFUSALS = 3
+# Seven days after it was submitted, what the provider made is gone.
+EXPIRES_SOON = timedelta(days=6)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of due work: the rows that may want it, and the actor that does it.
+
+    A row is due when `clock` has come. Handing it out moves the clock ahead by the redelivery time and notes `mark`, which a worker
+    clears that takes it. At most `most` are handed out and not taken: the rest waits here, where it can be put in order, and not in
+    the broker. Several dispatchers at the same instant may hand out a batch each beyond that.
+    """
+
+    actor: Actor
+    rows: Callable[[], QuerySet]
+    most: int
+    clock: str = "next_action_at"
+    mark: str = "sent_at"
+    moves_clock: bool = True
+    urgent_first: bool = False
+
+    def claim(self) -> list[Message]:
+        """Hands out what is due: the messages that are to be sent now, one for each row."""
+        if not self.due(timezone.now()).exists():
+            return []
+        return [self.actor.message(str(pk)) for pk in self._claim()]
+
+    @transaction.atomic
+    def _claim(self) -> list[UUID]:
+        now = timezone.now()
+        due = self.due(now)
+        if connection.features.has_select_for_update_skip_locked:
+            due = due.select_for_update(skip_locked=True, no_key=True)
+        oldest = self._first(due, BATCH)
+        handed_out = self.rows().filter(**{f"{self.mark}__gt": now - lifecycle.redelivery()}).count()
+        room = max(0, min(BATCH, self.most - handed_out))
+        claimed = oldest[:room]
+        if len(oldest) > room or len(oldest) == BATCH:
+            newest = self._first(due.order_by(f"-{self.clock}"), (room + random.randrange(NEWEST)) // NEWEST)
+            claimed = list(dict.fromkeys([*newest, *oldest]))[:room]
+        changes = {self.mark: now} | ({self.clock: now + lifecycle.redelivery()} if self.moves_clock else {})
+        self.rows().filter(pk__in=claimed).update(**changes)
+        return claimed
+
+    def due(self, now: datetime) -> QuerySet:
+        """The rows that are due, in the order in which they are handed out."""
+        due = self.rows().filter(**{f"{self.clock}__lte": now})
+        if not self.moves_clock:
+            mark = self.mark
+            due = due.filter(Q(**{mark: None}) | Q(**{f"{mark}__lte": now - lifecycle.redelivery()}))
+        return due.order_by(*self._order(now))
+
+    def _order(self, now: datetime) -> list[str | Case]:
+        """Most overdue first."""
+        if not self.urgent_first:
+            return [self.clock]
+        return [Case(When(submitted_at__lt=now - EXPIRES_SOON, then=Value(0)), default=Value(1)), self.clock]
+
+    def _first(self, rows: QuerySet, number: int) -> list[UUID]:
+        return list(rows.values_list("pk", flat=True)[:number])
+
+
+def _in(status: Status) -> Callable[[], QuerySet]:
+    return partial(Generation.objects.filter, status=status)
+
+
+WORK = [
+    # What a dead worker had: its lease has ended.
+    Work(tasks.recover_submit, _in(Status.SUBMITTING), 100, clock="lease_until", moves_clock=False),
+    Work(tasks.store, _in(Status.STORING), 100, urgent_first=True),
+    Work(tasks.store_unassigned, UnassignedPrediction.objects.filter, 50),
+    Work(tasks.poll, _in(Status.PROCESSING), 500),
+    # A late success.
+    Work(tasks.poll, _in(Status.FAILED), 100),
+    Work(tasks.resolve, _in(Status.UNCONFIRMED), 100),
+    Work(
+        tasks.settle,
+        partial(Generation.objects.filter, settle_at__isnull=False),
+        200,
+        clock="settle_at",
+        mark="settle_sent_at",
+    ),
+]
 
 
 def tick() -> None:
-    """One look at what is due: each due row is moved ahead by the redelivery time, then its message is sent."""
-    now = timezone.now()
-    if _lane_wants_filling():
-        tasks.fill_lane.send()
-    for pk in Generation.objects.filter(status=Status.SUBMITTING, lease_until__lt=now).values_list("pk", flat=True)[
-        :BATCH
-    ]:
-        tasks.recover_submit.send(str(pk))
-    for pk in _claim("next_action_at", status=Status.STORING):
-        tasks.store.send(str(pk))
-    for pk in _claim("next_action_at", status=Status.PROCESSING):
-        tasks.poll.send(str(pk))
-    for pk in _claim("settle_at"):
-        tasks.settle.send(str(pk))
+    """One look at what is due. Whatever goes wrong with one kind of work, the others go on; then it is raised."""
+    troubles: list[Exception] = []
+    refused: list[Exception] = []
+    for look in (_fill_lane, *(work.claim for work in WORK)):
+        try:
+            refused += _send(look())
+        except Exception as error:
+            troubles.append(error)
+    if refused:
+        log.error("broker_refuses", messages=len(refused), reason=repr(refused[0]))
+    if troubles:
+        raise ExceptionGroup("Not all that is due was handed out.", troubles)
+
+
+def _fill_lane() -> list[Message]:
+    return [tasks.fill_lane.message()] if lifecycle.ask_for_worker() else []
+
+
+def _send(messages: list[Message]) -> list[Exception]:
+    """What the broker refuses comes due again."""
+    broker, refused, in_a_row = dramatiq.get_broker(), list[Exception](), 0
+    for message in messages:
+        try:
+            broker.enqueue(message)
+            in_a_row = 0
+        except Exception as error:
+            refused.append(error)
+            in_a_row += 1
+            if in_a_row == REFUSALS:
+                break
+    return refused
 
 
 def reconcile_tonight() -> None:
     """Looked at every minute, so that it follows the studio's time zone, and a night that was slept through is made up for."""
     if reconciliation := reconcile.tonight():
         tasks.reconcile.send(str(reconciliation.pk))
+        tasks.check_storage.send()
 
 
-def _lane_wants_filling() -> bool:
-    now = timezone.now()
-    lane = Lane.objects.filter(pk=Lane.WAVESPEED).first()
-    if lane and (lane.paused_at or (lane.slowed_until and lane.slowed_until > now)):
-        return False
-    waiting = Generation.objects.filter(status=Status.QUEUED, next_action_at__lte=now)
-    return waiting.exclude(endpoint__in=PausedEndpoint.objects.values("endpoint")).exists()
+def clean_up() -> None:
+    tasks.clean_up.send()
 
 
-@transaction.atomic
-def _claim(field: str, **conditions: str) -> Iterable[UUID]:
-    """Due rows, most overdue first, that look due again only after the redelivery time."""
-    now = timezone.now()
-    due = Generation.objects.filter(**{f"{field}__lte": now}, **conditions).order_by(field)
-    if connection.features.has_select_for_update_skip_locked:
-        due = due.select_for_update(skip_locked=True)
-    claimed = list(due.values_list("pk", flat=True)[:BATCH])
-    Generation.objects.filter(pk__in=claimed).update(**{field: now + lifecycle.REDELIVERY})
-    return claimed
+def find_orphans() -> None:
+    tasks.find_orphans.send()
+
+
+def find_out_restored() -> None:
+    """Looked at here too, so that owners hear of it before anybody queues something."""
+    restored.check()
 
 
 def schedule(scheduler: BaseScheduler) -> None:
     """Adds the studio's jobs to a scheduler of `manage.py dispatch` or of the embedded process."""
-    _every(scheduler, tick, seconds=SECONDS_BETWEEN_TICKS)
+    # A thread of its own: it never waits for one of the others.
+    scheduler.add_executor(ThreadPoolExecutor(max_workers=1), "look")
+    _every(scheduler, tick, executor="look", seconds=SECONDS_BETWEEN_TICKS)
+    _every(scheduler, find_out_restored, minutes=1)
     _every(scheduler, approvals.expire, minutes=1)
     _every(scheduler, budget_alerts.check_budgets, minutes=1)
     _every(scheduler, alerts.announce_ended, minutes=1)
     _every(scheduler, digest.send, minutes=1)
     _every(scheduler, alerts.check_balance, hours=1)
+    _every(scheduler, alerts.check_expiring, minutes=10)
+    _every(scheduler, room.tell_of_shortage, minutes=1)
+    _every(scheduler, lifecycle.resume_if_account_is_back, minutes=1)
     _every(scheduler, reconcile_tonight, minutes=1)
+    _every(scheduler, clean_up, hours=1)
+    _every(scheduler, find_orphans, minutes=10)
+    _every(scheduler, webhooks.refresh_secret, hours=1)
 
 
-def _every(scheduler: BaseScheduler, job: Callable[[], None], **interval: int) -> None:
+def _every(scheduler: BaseScheduler, job: Callable[[], object], *, executor: str = "default", **interval: int) -> None:
     scheduler.add_job(
         partial(_run, job),
         "interval",
+        id=job.__name__,
+        executor=executor,
         max_instances=1,
         coalesce=True,
         misfire_grace_time=None,
@@ -85,10 +203,11 @@ def _every(scheduler: BaseScheduler, job: Callable[[], None], **interval: int) -
     )
 
 
-def _run(job: Callable[[], None]) -> None:
-    """A job in a scheduler's thread, whose database connection nobody else looks after."""
+def _run(job: Callable[[], object]) -> None:
+    """A job in a scheduler's thread, whose database connection nobody else looks after; the scheduler logs what it raises."""
     close_old_connections()
     try:
-        job()
+        with bound_contextvars(job=job.__name__):
+            job()
     finally:
         close_old_connections()

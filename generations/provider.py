@@ -2,10 +2,11 @@
 
 from functools import cache
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from django.conf import settings
 
-from generations import catalog
+from generations import catalog, metrics
 from generations.wavespeed.client import Client
 from projects import fetch
 
@@ -22,6 +23,7 @@ def client() -> Client:
         deadline=settings.WAVESPEED_DEADLINE,
         upload_deadline=settings.WAVESPEED_DEADLINE,
         guard=_guard,
+        observe=metrics.provider_answered,
     )
 
 
@@ -37,6 +39,12 @@ def connect(base_url: str) -> None:
     """Points this process at another address of the provider: an embedded sandbox that had to take another port."""
     settings.WAVESPEED_BASE_URL = base_url
     client.cache_clear()
+
+
+def webhook_url(generation: UUID) -> str | None:
+    """Where the provider tells of this generation alone; None where it can't reach the studio."""
+    base = settings.WAVESPEED_WEBHOOK_BASE_URL
+    return f"{base}/api/v1/webhooks/wavespeed/{generation}/" if base else None
 
 
 def is_loopback() -> bool:

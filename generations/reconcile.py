@@ -22,7 +22,8 @@ from django.utils import timezone
 
 from generations import bill, lifecycle, provider
 from generations.bill import Bill
-from generations.models import Generation, Reconciliation, Status
+from generations.lifecycle import matching, unassigned
+from generations.models import Generation, Reconciliation, Status, UnassignedPrediction
 from generations.wavespeed import errors
 from generations.wavespeed.replies import Prediction
 from projects import books, budgets, spend
@@ -34,9 +35,9 @@ log = structlog.get_logger(__name__)
 OVERLAP = timedelta(days=8)
 NIGHTLY_AT = time(3, 10)
 RETRY_AFTER = timedelta(hours=1)
-# The clocks of two machines, and what a submit may take.
-SKEW = timedelta(minutes=5)
 IDS_A_QUERY = 1000
+# How many predictions that the bill names and the list does not are asked for in one run.
+ASKED_AT_MOST = 100
 
 T = TypeVar("T")
 
@@ -149,7 +150,8 @@ def run(reconciliation: Reconciliation, *, apply: bool = False) -> Reconciliatio
         log.error("not_reconciled", reason=str(error))
         reconciliation.error = f"The provider's bill can't be read, so nothing was changed: {error}"[:500]
     else:
-        findings = [*_own_books(apply), *_bill(compared, reconciliation, apply)]
+        kept = _keep_orphans(compared)
+        findings = [*_own_books(apply), *_bill(compared, kept, reconciliation, apply)]
         reconciliation.applied = apply
         reconciliation.differences = sum(finding.is_difference for finding in findings)
         reconciliation.report = {
@@ -253,7 +255,7 @@ def _read_again(accounts: Sequence[Account]) -> list[Account]:
         replace(
             account,
             generation=fresh[account.generation.pk],
-            spent=ledger[account.generation.pk][0],
+            spent=ledger.get(account.generation.pk, (0, 0))[0],
             billed=bills[account.billed.prediction_id],
         )
         for account in accounts
@@ -267,16 +269,34 @@ def _whole(prediction_ids: list[str], window: dict[str, Bill]) -> list[Bill]:
 
 
 def _predictions(orphans: Sequence[Bill]) -> dict[str, Prediction]:
-    """What the provider tells of them in its list, which goes back 7 days."""
+    """What the provider tells of them: in its list, which goes back 7 days, or else one by one."""
     first_seen = [orphan.first_at for orphan in orphans if orphan.first_at]
     if not first_seen:
         return {}
     wanted = {orphan.prediction_id for orphan in orphans}
     found: dict[str, Prediction] = {}
-    for prediction in provider.client().all_predictions(created_after=min(first_seen) - SKEW, include_inputs=True):
+    for prediction in provider.client().all_predictions(
+        created_after=min(first_seen) - matching.SKEW, include_inputs=True
+    ):
         if prediction.id in wanted:
             found[prediction.id] = prediction
         if len(found) == len(wanted):
+            break
+    return found | _unlisted(orphans, found)
+
+
+def _unlisted(orphans: Sequence[Bill], listed: dict[str, Prediction]) -> dict[str, Prediction]:
+    """Those that it may still have and its list does not show. What can't be had now is asked for in the next run."""
+    since = timezone.now() - unassigned.LISTED_FOR
+    young = [orphan.prediction_id for orphan in orphans if orphan.first_at and orphan.first_at > since]
+    found = {}
+    for prediction_id in [each for each in young if each and each not in listed][:ASKED_AT_MOST]:
+        try:
+            found[prediction_id] = provider.client().result(prediction_id)
+        except (errors.NotFound, ValueError):
+            continue
+        except errors.WaveSpeedError as error:
+            log.warning("orphans_not_read", reason=str(error))
             break
     return found
 
@@ -318,7 +338,8 @@ def _wrong_balances() -> Iterator[Finding]:
 def _generations_charged_wrongly() -> QuerySet[Any]:
     entries = SpendEntry.objects.filter(reference=OuterRef("pk")).order_by().values("reference")
     booked = Coalesce(Subquery(entries.annotate(total=Sum("spent_delta")).values("total")), 0)
-    return Generation.objects.filter(charged__isnull=False).annotate(booked=booked).exclude(charged=F("booked"))
+    rows: QuerySet[Any] = Generation.objects.filter(charged__isnull=False).annotate(booked=booked)
+    return rows.exclude(charged=F("booked"))
 
 
 @transaction.atomic
@@ -351,14 +372,31 @@ def _wrong_lines() -> Iterator[Finding]:
 # --- The provider's bill ----------------------------------------------------------------------------------------------
 
 
-def _bill(compared: Compared, reconciliation: Reconciliation, apply: bool) -> Iterator[Finding]:
+def _keep_orphans(compared: Compared) -> dict[str, str]:
+    """What nobody here has is stored before it expires, or goes to the generation that it names after all; what was done, by prediction.
+
+    What was made for an unconfirmed generation is left to `resolve`.
+    """
+    strange = [each for each in compared.predictions.values() if not _owner(each, compared)]
+    done: dict[str, str] = {}
+    for some in _chunks(strange):
+        unassigned.take_in(some, found_by=UnassignedPrediction.FoundBy.BILL)
+        ids = [each.id for each in some]
+        kept = UnassignedPrediction.objects.filter(prediction_id__in=ids, assigned_to=None)
+        done |= dict.fromkeys(kept.values_list("prediction_id", flat=True), "kept as an unassigned video")
+        given = Generation.objects.filter(prediction_id__in=ids).values_list("prediction_id", "pk")
+        done |= {prediction_id: f"given to generation {pk}" for prediction_id, pk in given}
+    return done
+
+
+def _bill(compared: Compared, kept: dict[str, str], reconciliation: Reconciliation, apply: bool) -> Iterator[Finding]:
     for account in compared.differing:
         yield from _differing(account, reconciliation, apply)
     for reference, spent in compared.unbilled.items():
         why = "It was charged here, and no prediction is known that the provider could have billed."
         yield Finding(Kind.DRIFT, f"Generation {reference}", spent, 0, why, generation=str(reference))
     for orphan in compared.orphans:
-        yield _orphan(orphan, compared)
+        yield replace(_orphan(orphan, compared), done=kept.get(orphan.prediction_id, ""))
     for account in compared.waiting:
         yield _waiting(account)
     for generation in compared.unknown:
@@ -442,11 +480,12 @@ def _waiting(account: Account) -> Finding:
 def _orphan(orphan: Bill, compared: Compared) -> Finding:
     """Billed there, unknown here, with what is known of it."""
     prediction = compared.predictions.get(orphan.prediction_id)
-    owner = next((each for each in compared.unknown if _made_for(each, prediction)), None)
+    owner = _owner(prediction, compared)
+    perhaps = [owner] if owner else [each for each in compared.unknown if _may_be(each, orphan, prediction)]
     kind, why = Kind.ORPHAN, "The provider billed it, and nothing here asked for it."
     if owner:
         why = f"It was made for generation {owner.pk}, whose money is held until an owner confirms it."
-    if any(each.status == Status.SUBMITTING and _may_be(each, orphan, prediction) for each in compared.unknown):
+    if any(each.status == Status.SUBMITTING for each in perhaps):
         kind, why = Kind.WAITING, "It may be of a request whose answer is on its way."
     return Finding(
         kind,
@@ -493,26 +532,32 @@ def _held(generation: Generation, compared: Compared) -> Finding:
 
 
 def _candidates(generation: Generation, compared: Compared) -> list[str]:
-    """The orphan that is surely it, else those that may be."""
+    """The orphan that is surely it, else those that may be, and are not surely another's."""
     known = [(orphan, compared.predictions.get(orphan.prediction_id)) for orphan in compared.orphans]
     sure = [orphan.prediction_id for orphan, prediction in known if _made_for(generation, prediction)]
-    return sure or [orphan.prediction_id for orphan, prediction in known if _may_be(generation, orphan, prediction)]
+    return sure or [
+        orphan.prediction_id
+        for orphan, prediction in known
+        if _may_be(generation, orphan, prediction) and not _owner(prediction, compared)
+    ]
+
+
+def _owner(prediction: Prediction | None, compared: Compared) -> Generation | None:
+    """Which of those of unknown outcome it was made for, if that is sure."""
+    return next((each for each in compared.unknown if _made_for(each, prediction)), None)
 
 
 def _made_for(generation: Generation, prediction: Prediction | None) -> bool:
-    """Sure: each request names an upload of its own."""
-    inputs = (prediction.input if prediction else None) or {}
-    uploads = set(generation.uploads.values())
-    return bool(uploads & {value for value in inputs.values() if isinstance(value, str)})
+    return matching.is_sure(generation, prediction.input if prediction else None)
 
 
 def _may_be(generation: Generation, orphan: Bill, prediction: Prediction | None) -> bool:
-    if prediction and prediction.input and generation.uploads:
-        return _made_for(generation, prediction)
-    if generation.submitted_at is None or orphan.first_at is None:
-        return False
-    is_its_model = prediction is None or prediction.model == generation.endpoint
-    return is_its_model and -SKEW < orphan.first_at - generation.submitted_at < lifecycle.UNCONFIRMED_OCCUPIES
+    return matching.may_be(
+        generation,
+        endpoint=prediction.model if prediction else "",
+        made_at=orphan.first_at,
+        inputs=prediction.input if prediction else None,
+    )
 
 
 def _strange_rows(billed: Bill) -> Iterator[Finding]:

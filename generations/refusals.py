@@ -34,6 +34,24 @@ class PriceChanged(Refused):
     code = "price_changed"
 
 
+class TooSoon(Refused):
+    """Nobody can say yet that it was not made."""
+
+    code = "too_soon"
+
+
+class NoCandidate(Refused):
+    """The prediction is no candidate for this generation, or belongs to another one."""
+
+    code = "no_candidate"
+
+
+class ReasonMissing(Refused):
+    """A decision is kept with its reason."""
+
+    code = "reason_missing"
+
+
 class NeedsConfirmation(Refused):
     """The same video exists or is on its way: `existing`. Say it again with `confirm=True` to pay for another one."""
 

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from generations import approvals, catalog, prices, provider, queueing, reconcile, tasks
+from generations import approvals, prices, provider, queueing, reconcile, tasks
 from generations.approvals import approval_of, approve, may_decide, needs_approval, reject, waiting_for
 from generations.inputs import check, check_tags, inputs_of, is_uuid, link_elements
 from generations.models import (
@@ -19,14 +19,31 @@ from generations.models import (
     RETRYABLE,
     Generation,
     GenerationEvent,
-    Lane,
-    PausedEndpoint,
+    Priority,
     Reconciliation,
     Status,
 )
+from generations.pauses import (
+    pause_endpoint,
+    pause_lane,
+    pause_project,
+    require_may_resume,
+    resume_endpoint,
+    resume_lane,
+    resume_project,
+    what_holds_up,
+)
 from generations.prices import Price, Prices
 from generations.queueing import duplicates, refusals_told
-from generations.refusals import Archived, NeedsConfirmation, PriceChanged, PriceUnknown, Refused, WrongStatus
+from generations.refusals import (
+    Archived,
+    NeedsConfirmation,
+    PriceChanged,
+    PriceUnknown,
+    ReasonMissing,
+    Refused,
+    WrongStatus,
+)
 from projects import budgets, members, permissions, spend
 from projects.models import Budget, Enforcement, Project
 from projects.money import shown
@@ -38,6 +55,8 @@ __all__ = [
     "PriceChanged",
     "PriceUnknown",
     "Prices",
+    "Priority",
+    "ReasonMissing",
     "Refused",
     "WrongStatus",
     "approval_of",
@@ -48,9 +67,17 @@ __all__ = [
     "is_uuid",
     "may_decide",
     "needs_approval",
+    "pause_endpoint",
+    "pause_lane",
+    "pause_project",
     "refusals_told",
     "reject",
+    "require_may_resume",
+    "resume_endpoint",
+    "resume_lane",
+    "resume_project",
     "waiting_for",
+    "what_holds_up",
 ]
 
 
@@ -97,6 +124,7 @@ def create(
     inputs: Mapping[str, Any],
     by: User,
     tags: Iterable[str] = (),
+    priority: Priority = Priority.NORMAL,
     retry_of: Generation | None = None,
 ) -> Generation:
     """A draft with checked inputs; nothing is sent and nothing is paid.
@@ -113,6 +141,7 @@ def create(
         requested_by=by,
         retry_of=retry_of,
         tags=check_tags(tags),
+        priority=priority,
         **checked.columns,
     )
     link_elements(generation, checked.elements)
@@ -139,6 +168,31 @@ def update(generation: Generation, *, inputs: Mapping[str, Any], by: User, tags:
         )
     link_elements(generation, checked.elements)
     generation.refresh_from_db()
+
+
+@transaction.atomic
+def prioritise(generation: Generation, *, priority: Priority, by: User) -> None:
+    """Its place among what its project has queued. No input and no price: a request for approval goes on waiting."""
+    permissions.require(by, "edit", generation.project)
+    priority = Priority(priority)
+    rows = Generation.objects.filter(pk=generation.pk, status__in=CANCELLABLE)
+    if rows.exclude(priority=priority).update(priority=priority):
+        generation.refresh_from_db()
+        status = Status(generation.status)
+        if status != Status.DRAFT:
+            GenerationEvent.objects.create(
+                generation=generation,
+                old_status=status,
+                new_status=status,
+                reason=f"Priority: {priority.label}.",
+                by=by,
+            )
+        return
+    generation.refresh_from_db()
+    if generation.status not in CANCELLABLE:
+        raise WrongStatus(
+            f"It is {generation.get_status_display().lower()} already; a priority only counts for what was not submitted yet."
+        )
 
 
 # --- Prices -----------------------------------------------------------------------------------------------------------
@@ -358,7 +412,15 @@ def retry_many(
 
 
 def _draft_again(old: Generation, by: User) -> Generation:
-    return create(old.project, endpoint=old.endpoint, inputs=inputs_of(old), by=by, tags=old.tags, retry_of=old)
+    return create(
+        old.project,
+        endpoint=old.endpoint,
+        inputs=inputs_of(old),
+        by=by,
+        tags=old.tags,
+        priority=Priority(old.priority),
+        retry_of=old,
+    )
 
 
 def soft_budget_warnings(generations: Iterable[Generation]) -> list[str]:
@@ -379,39 +441,9 @@ def switch_off(user: User, *, by: User) -> None:
     approvals.withdraw_all_of(user, reason=f"{user} was switched off.", by=by)
 
 
-def pause_lane(*, reason: str, by: User) -> None:
-    """Nothing more is submitted until somebody resumes; what was submitted goes on."""
-    permissions.require_studio_owner(by, "pause submitting")
-    Lane.objects.update_or_create(
-        pk=Lane.WAVESPEED,
-        defaults={"paused_at": timezone.now(), "paused_reason": reason or "Paused by hand.", "paused_by": by},
-    )
-
-
-def pause_endpoint(endpoint: str, *, reason: str, by: User) -> None:
-    """Nothing more is submitted to this endpoint until a studio owner resumes it; other endpoints go on."""
-    permissions.require_studio_owner(by, "pause an endpoint")
-    catalog.get(endpoint)
-    PausedEndpoint.objects.get_or_create(
-        endpoint=endpoint, defaults={"reason": reason[:500] or "Paused by hand.", "paused_by": by}
-    )
-
-
-def resume_endpoint(endpoint: str, *, by: User) -> None:
-    permissions.require_studio_owner(by, "resume an endpoint")
-    PausedEndpoint.objects.filter(endpoint=endpoint).delete()
-    tasks.send_on_commit(tasks.fill_lane)
-
-
 def reconcile_now(*, by: User) -> Reconciliation:
     """Begins a reconciliation that only looks, and books late refunds; a worker runs it."""
     permissions.require_studio_owner(by, "reconcile")
     reconciliation = reconcile.begin(by=by)
     tasks.send_on_commit(tasks.reconcile, str(reconciliation.pk))
     return reconciliation
-
-
-def resume_lane(*, by: User) -> None:
-    permissions.require_studio_owner(by, "resume submitting")
-    Lane.objects.filter(pk=Lane.WAVESPEED).update(paused_at=None, paused_reason="", paused_by=None)
-    tasks.send_on_commit(tasks.fill_lane)

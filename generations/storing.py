@@ -1,31 +1,46 @@
-"""Takes a finished video from the provider into our storage: streamed, measured, probed, with a poster; nothing of it in the database."""
+"""Takes a finished video from the provider into our storage: streamed, measured, probed, with a poster, and read back; nothing of it
+in the database."""
 
+import errno
 import hashlib
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 import structlog
+from django.conf import settings
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 
 from generations import video as video_file
-from generations.models import Generation, Video
-from projects import fetch
+from generations.downloading import download
+from generations.models import Video
+from projects.fetch import FetchError
 
 log = structlog.get_logger(__name__)
 
 # A 15-second 4K video is some 100 MB.
 MAX_VIDEO_BYTES = 4_000_000_000
-DOWNLOAD_SECONDS = 1800.0
+READ_BYTES = 256 * 1024
 RENEW_SECONDS = 15.0
+# What the studio's own machines are to blame for, and what a row that waits for them says as its `error_code`.
+OUR_FAULTS = {"storage": "storage_refused", "disk": "disk_full"}
+# What came damaged again after so many tries is what the provider made: it was paid, so it is kept and marked.
+TRIES_OF_DAMAGED = 3
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NO_RIGHT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 
 class StoreFailed(Exception):
-    """The outputs are not stored, and nothing of the attempt is left; `expired` says that the URL is dead."""
+    """The outputs are not stored, and nothing of the attempt is left.
+
+    `code` is that of a `FetchError` (`expired`: the URL is dead), or truncated, damaged, lease_lost, or one of `OUR_FAULTS`.
+    """
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
@@ -33,20 +48,35 @@ class StoreFailed(Exception):
 
 
 def fetch_and_store(
-    generation: Generation, *, attempt: uuid.UUID, renew: Callable[[], None], allow_loopback: bool
+    outputs: Sequence[str],
+    *,
+    folder: str,
+    attempt: uuid.UUID,
+    renew: Callable[[], None],
+    allow_loopback: bool,
+    keep_damaged: bool = True,
 ) -> list[Video]:
-    """The generation's outputs as stored but unsaved videos, under names that carry `attempt`. Raises `StoreFailed`.
+    """The outputs as stored but unsaved videos that belong to nobody yet, in `folder` under names that carry `attempt`.
 
-    `renew` is called every few seconds and raises `StoreFailed` when the row is somebody else's by now.
+    Each is in the storage as it came, read back byte by byte. Raises `StoreFailed`. `renew` is called every few seconds and raises
+    `StoreFailed` when the row is somebody else's by now. What is no video that can be read is refused, or kept and marked.
     """
+    alive = Alive(renew)
     videos: list[Video] = []
     try:
-        for position, url in enumerate(generation.outputs):
-            videos.append(
-                _store_one(generation, position, url, attempt=attempt, renew=renew, allow_loopback=allow_loopback)
+        for position, url in enumerate(outputs):
+            video = Video(position=position)
+            videos.append(video)
+            _store_one(
+                video,
+                url,
+                name=f"{folder}/{position}-{attempt.hex}",
+                alive=alive,
+                allow_loopback=allow_loopback,
+                keep_damaged=keep_damaged,
             )
-    except StoreFailed:
-        _delete_what_can_be(videos)
+    except BaseException:
+        delete_what_can_be(videos)
         raise
     return videos
 
@@ -58,76 +88,51 @@ def delete_files(videos: list[Video]) -> None:
             default_storage.delete(name)
 
 
-def _delete_what_can_be(videos: list[Video]) -> None:
-    try:
-        delete_files(videos)
-    except Exception:
-        # The storage that refused the file may refuse this too; an object without a row is found by its name.
-        log.exception("not_deleted", files=[each.file.name for each in videos])
-
-
-def _store_one(
-    generation: Generation,
-    position: int,
-    url: str,
-    *,
-    attempt: uuid.UUID,
-    renew: Callable[[], None],
-    allow_loopback: bool,
-) -> Video:
-    folder = f"projects/{generation.project_id}/videos/{generation.pk}"
-    stored = Video(generation=generation, position=position)
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as local:
-        stored.bytes, stored.sha256 = _download(url, local, renew=renew, allow_loopback=allow_loopback)
-        renew()
-        poster = _probe(stored, Path(local.name))
+def delete_what_can_be(videos: list[Video]) -> None:
+    """As `delete_files`, for what matters less than what comes after it."""
+    for each in videos:
         try:
-            stored.file.name = f"{folder}/{position}-{attempt.hex}.mp4"
-            stored.file.name = default_storage.save(stored.file.name, _Renewing(local, renew))
-            if poster:
-                stored.poster.name = default_storage.save(f"{folder}/{position}-{attempt.hex}.jpg", ContentFile(poster))
-            size = default_storage.size(stored.file.name)
-            if size != stored.bytes:
-                raise StoreFailed("storage", f"The storage has {size:,} bytes of {stored.bytes:,}.")
-        except StoreFailed:
-            _delete_what_can_be([stored])
-            raise
+            delete_files([each])
         except Exception as error:
-            # Storages raise what their vendor's library raises: full, refused, unreachable. Whatever it is, the video is still owed.
-            log.exception("storage_failed", generation=str(generation.pk))
-            _delete_what_can_be([stored])
-            raise StoreFailed("storage", f"The storage did not take the video ({type(error).__name__}).") from error
-    return stored
+            # The storage that refused the file may refuse this too; `check_storage` finds an object without a row.
+            log.warning("not_deleted", file=each.file.name, reason=explained(error))
 
 
-def _download(url: str, local: IO[bytes], *, renew: Callable[[], None], allow_loopback: bool) -> tuple[int, str]:
-    """Streams `url` into `local`; its length in bytes and its SHA-256."""
-    digest = hashlib.sha256()
-    length = 0
-    renewed = time.monotonic()
+class Alive:
+    """Renews a lease every few seconds, however often it is called; only in its own thread, as a lease is a database connection's."""
+
+    def __init__(self, renew: Callable[[], None]) -> None:
+        self._renew = renew
+        self._every = min(RENEW_SECONDS, settings.STORE_LEASE_SECONDS / 4)
+        self._thread = threading.get_ident()
+        self._renewed = time.monotonic()
+
+    def __call__(self) -> None:
+        if time.monotonic() - self._renewed > self._every and threading.get_ident() == self._thread:
+            self._renew()
+            self._renewed = time.monotonic()
+
+
+def _store_one(stored: Video, url: str, *, name: str, alive: Alive, allow_loopback: bool, keep_damaged: bool) -> None:
     try:
-        with fetch.stream(
-            url, max_bytes=MAX_VIDEO_BYTES, deadline=DOWNLOAD_SECONDS, allow_loopback=allow_loopback
-        ) as download:
-            for chunk in download:
-                local.write(chunk)
-                digest.update(chunk)
-                length += len(chunk)
-                if time.monotonic() - renewed > RENEW_SECONDS:
-                    renew()
-                    renewed = time.monotonic()
-    except fetch.FetchError as error:
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as local:
+            stored.bytes, stored.sha256 = download(
+                url, local, max_bytes=MAX_VIDEO_BYTES, alive=alive, allow_loopback=allow_loopback
+            )
+            if not stored.bytes:
+                raise StoreFailed("truncated", "The provider sent an empty file.")
+            poster = _probe(stored, Path(local.name))
+            if stored.probe_error and not keep_damaged:
+                raise StoreFailed("damaged", f"The provider sent a damaged file: {stored.probe_error}")
+            _put(stored, local, poster, name=name, alive=alive)
+    except FetchError as error:
         raise StoreFailed(error.code, error.message) from error
     except OSError as error:
-        raise StoreFailed("disk", f"This machine's disk did not take the download ({error.strerror}).") from error
-    local.flush()
-    if not length:
-        raise StoreFailed("truncated", "The provider sent an empty file.")
-    return length, digest.hexdigest()
+        raise StoreFailed("disk", f"The disk of a worker did not take the download: {explained(error)}.") from error
 
 
 def _probe(stored: Video, path: Path) -> bytes | None:
-    """Fills in what the file tells of itself; the poster, if one can be made. What can't be probed is kept and marked."""
+    """Fills in what the file tells of itself; the poster, if one can be made."""
     try:
         probe = video_file.probe(path)
         stored.width, stored.height = probe.width, probe.height
@@ -139,19 +144,75 @@ def _probe(stored: Video, path: Path) -> bytes | None:
         return None
 
 
-class _Renewing(File):
+# --- The storage ------------------------------------------------------------------------------------------------------
+
+
+def _put(stored: Video, local: IO[bytes], poster: bytes | None, *, name: str, alive: Alive) -> None:
+    """Saves under names that are set before, so that a failure half-way leaves nothing that can't be deleted."""
+    try:
+        stored.file.name = f"{name}.mp4"
+        stored.file.name = default_storage.save(stored.file.name, _Read(local, alive))
+        _check_arrived(stored, alive)
+        if poster:
+            stored.poster.name = f"{name}.jpg"
+            stored.poster.name = default_storage.save(stored.poster.name, ContentFile(poster))
+        alive()
+    except StoreFailed:
+        raise
+    except Exception as error:
+        # Storages raise what their vendor's library raises: full, refused, unreachable. Whatever it is, the video is still owed.
+        log.exception("storage_failed", file=stored.file.name)
+        raise StoreFailed("storage", f"The studio's storage did not take the video: {explained(error)}.") from error
+
+
+def _check_arrived(stored: Video, alive: Alive) -> None:
+    length, sha256 = measured(stored.file.name or "", alive)
+    if (length, sha256) != (stored.bytes, stored.sha256):
+        told = f"{length:,} of {stored.bytes:,} bytes" if length != stored.bytes else "as many bytes, but other ones"
+        raise StoreFailed("storage", f"The studio's storage gave back something else than it was given: {told}.")
+
+
+def measured(name: str, alive: Callable[[], None]) -> tuple[int, str]:
+    """The length and SHA-256 of a stored file, read in pieces; `FileNotFoundError` where there is none."""
+    digest = hashlib.sha256()
+    length = 0
+    for chunk in chunks(name):
+        digest.update(chunk)
+        length += len(chunk)
+        alive()
+    return length, digest.hexdigest()
+
+
+def chunks(name: str) -> Iterator[bytes]:
+    """A stored file as it comes from the storage."""
+    with default_storage.open(name, "rb") as file:
+        # django-storages would first copy an S3 object to this machine, in one call that nothing can be done in.
+        s3_object = getattr(file, "obj", None)
+        source = s3_object.get()["Body"] if s3_object else file
+        yield from iter(partial(source.read, READ_BYTES), b"")
+
+
+def explained(error: Exception) -> str:
+    """What a storage's own exception says, for people."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return "it is full"
+    if isinstance(error, OSError) and error.errno in NO_RIGHT:
+        return "the studio may not write there"
+    answer = getattr(error, "response", None)
+    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
+    return f"it answered {code}" if code else type(error).__name__
+
+
+class _Read(File):
     """A file that renews the lease while a storage reads it, as an upload may take long."""
 
-    def __init__(self, file: IO[bytes], renew: Callable[[], None]) -> None:
+    def __init__(self, file: IO[bytes], alive: Alive) -> None:
         super().__init__(file)
         self._source = file
-        self._renew = renew
-        self._renewed = time.monotonic()
+        self._alive = alive
 
     def read(self, *args: int) -> bytes:
-        if time.monotonic() - self._renewed > RENEW_SECONDS:
-            self._renew()
-            self._renewed = time.monotonic()
+        self._alive()
         return self._source.read(*args)
 
     def chunks(self, chunk_size: int | None = None) -> Iterator[bytes]:

@@ -6,6 +6,8 @@ from functools import singledispatch
 from typing import Any
 
 import structlog
+from csp.constants import SELF
+from csp.decorators import csp_replace
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import (
@@ -18,11 +20,14 @@ from django.core.exceptions import (
 from django.db import IntegrityError
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, JsonResponse
+from django.utils.decorators import method_decorator
+from django.utils.log import log_response
 from django.views.decorators.csrf import csrf_exempt
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter, extend_schema_field
+from drf_spectacular.views import SpectacularSwaggerSplitView
 from drf_standardized_errors.handler import ExceptionHandler as StandardHandler
 from knox.auth import TokenAuthentication as KnoxAuthentication
 from rest_framework import exceptions, serializers, status
@@ -38,6 +43,7 @@ from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
+from kling_studio import throttling
 from projects.money import LARGEST, to_dollars, to_micros
 
 log = structlog.get_logger(__name__)
@@ -45,6 +51,7 @@ log = structlog.get_logger(__name__)
 # A form's other fields and the lines between its parts, in bytes.
 FORM_OVERHEAD = 1_000_000
 MOST_TOLD = 10
+WRONG_TOKENS, WRONG_TOKENS_SECONDS = 60, 60
 
 
 # --- Errors -----------------------------------------------------------------------------------------------------------
@@ -118,6 +125,14 @@ class ExceptionHandler(StandardHandler):
             data["errors"][0] |= exc.members
         return sendable(data)
 
+    def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
+        """A refusal of ours is one line, whatever its status; what nobody expected is told with its traceback."""
+        if isinstance(exc, ApiError) and status.is_server_error(exc.status_code):
+            path = getattr(self.context["request"], "path", "")
+            log_response("%s: %s", exc.detail, path, response=response, level="warning")
+        else:
+            super().report_exception(exc, response)
+
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
     return ExceptionHandler(error, context).run()  # type: ignore[arg-type]  # a TypedDict of the same
@@ -155,6 +170,16 @@ class Error(serializers.Serializer):
 
 
 class TokenAuthentication(KnoxAuthentication):
+    def authenticate(self, request: Request) -> Any:
+        """Nobody guesses 256 bits; who sends wrong tokens without end costs a query each, and is told to stop."""
+        try:
+            return super().authenticate(request)
+        except exceptions.AuthenticationFailed:
+            who = throttling.client_ip(request) or ""
+            if throttling.too_many("token", who, limit=WRONG_TOKENS, seconds=WRONG_TOKENS_SECONDS):
+                raise exceptions.Throttled(WRONG_TOKENS_SECONDS) from None
+            raise
+
     def authenticate_credentials(self, token: bytes) -> Any:
         # Knox decodes and looks up whatever comes.
         if not token.isalnum():
@@ -262,6 +287,14 @@ class Throttle(UserRateThrottle):
     """Per person and process: a runaway loop is stopped, a page that polls is not."""
 
     rate = "1200/minute"
+
+
+# --- The documentation -----------------------------------------------------------------------------------------------
+
+
+@method_decorator(csp_replace({"script-src": [SELF]}), name="dispatch")
+class Docs(SpectacularSwaggerSplitView):
+    """Swagger UI, whose first script is a file of its own: inline ones are refused."""
 
 
 # --- Views ------------------------------------------------------------------------------------------------------------

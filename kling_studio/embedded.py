@@ -11,6 +11,8 @@ from django.conf import settings
 from dramatiq.brokers.stub import StubBroker
 
 from generations import dispatch, provider
+from generations.models import Process
+from kling_studio.heartbeat import beating
 from wavespeed_sandbox import Sandbox
 from wavespeed_sandbox.book import BookInUse
 
@@ -78,6 +80,7 @@ def _dispatcher() -> Iterator[None]:
     dispatch.schedule(scheduler)
     scheduler.start()
     try:
-        yield
+        with beating(Process.Kind.STUDIO, scheduler):
+            yield
     finally:
         scheduler.shutdown(wait=True)

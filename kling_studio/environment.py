@@ -23,7 +23,7 @@ above_zero = validate.Range(min=0, min_inclusive=False)
 at_least_one = validate.Range(min=1)
 
 STORAGE_BACKENDS = {
-    "s3": "storages.backends.s3.S3Storage",
+    "s3": "kling_studio.object_storage.S3",
     "gs": "storages.backends.gcloud.GoogleCloudStorage",
     "azure": "storages.backends.azure_storage.AzureStorage",
 }
@@ -66,10 +66,45 @@ def storage(url: str, *, url_seconds: int) -> dict[str, Any]:
             "file_overwrite": False,
             "signature_version": "s3v4",
             "expiration": url_seconds,
+            "max_memory_size": 8_000_000,
         }
     else:
         options |= {"azure_container": parts.netloc, "overwrite_files": False, "expiration_secs": url_seconds}
     return {"BACKEND": STORAGE_BACKENDS[parts.scheme], "OPTIONS": options}
+
+
+def media_sources(url: str) -> list[str]:
+    """Where a browser finds pictures and videos of the storage `url`, as sources of a Content-Security-Policy; none: here alone.
+
+    Both ways to address a bucket are among them, as its library chooses by name and region.
+    """
+    parts = _parts("STORAGE_URL", url)
+    options, name = dict(parse_qsl(parts.query)), parts.netloc
+    if parts.scheme == "file":
+        return []
+    if options.get("custom_domain"):
+        return [f"{options.get('url_protocol', 'https:')}//{options['custom_domain']}"]
+    if parts.scheme == "s3":
+        return _of_s3(name, options.get("region_name", ""), options.get("endpoint_url", ""))
+    if parts.scheme == "gs":
+        return [f"{options.get('custom_endpoint', 'https://storage.googleapis.com').rstrip('/')}/{name}/"]
+    told = dict(part.partition("=")[::2] for part in options.get("connection_string", "").split(";"))
+    account = options.get("account_name") or told.get("AccountName", "")
+    suffix = options.get("endpoint_suffix") or told.get("EndpointSuffix", "core.windows.net")
+    return [f"https://{account}.blob.{suffix}/{name}/"] if account else []
+
+
+def _of_s3(bucket: str, region: str, endpoint: str) -> list[str]:
+    if endpoint:
+        server = urlsplit(endpoint)
+        return [f"{server.scheme}://{server.netloc}/{bucket}/", f"{server.scheme}://{bucket}.{server.netloc}"]
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    hosts = ["s3", *([f"s3.{region}"] if region else [])]
+    return [address for host in hosts for address in _both_ways(bucket, f"{host}.{domain}")]
+
+
+def _both_ways(bucket: str, host: str) -> list[str]:
+    return [f"https://{bucket}.{host}", f"https://{host}/{bucket}/"]
 
 
 def broker(url: str) -> dict[str, Any]:
@@ -116,6 +151,11 @@ def origin(url: str) -> None:
         usable = None
     if not usable or "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValidationError("Give scheme and host only, such as https://studio.example.com.")
+
+
+def origins(urls: list[str]) -> None:
+    for url in urls:
+        origin(url)
 
 
 def safe_origin(url: str) -> None:

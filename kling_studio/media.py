@@ -1,13 +1,15 @@
 """Private media on the local disk: signed, expiring URLs, and the view that serves them with HTTP Range so that players can seek."""
 
+import errno
 import hashlib
 import mimetypes
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from django.conf import settings
@@ -37,12 +39,33 @@ class SignedFileSystemStorage(FileSystemStorage):
     def __init__(self, location: str) -> None:
         super().__init__(location=location, file_permissions_mode=0o600, directory_permissions_mode=0o700)
 
+    def _save(self, name: str, content: Any) -> str:
+        """Returns when the file will still be there after a power cut: its row, which is committed next, will be."""
+        folder = Path(self.path(name)).parent
+        new_folders = [each for each in (folder, *folder.parents) if not each.exists()]
+        saved = str(super()._save(name, content))  # type: ignore[misc]
+        for each in (Path(self.path(saved)), folder, *(new.parent for new in new_folders)):
+            _sync(each)
+        return saved
+
     def url(self, name: str | None) -> str:
         """An absolute path, `/media/<signature>/<name>`."""
         if not name:
             raise ValueError("A file without a name has no URL.")
         signature = signer().sign(name).removeprefix(f"{name}:")
         return f"{self.base_url}{signature}/{filepath_to_uri(name)}"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems can't do this with a folder.
+        if error.errno != errno.EINVAL or not path.is_dir():
+            raise
+    finally:
+        os.close(descriptor)
 
 
 @require_safe

@@ -1,5 +1,7 @@
 """Every setting of the studio, from the environment; `.env.example` lists the variables with defaults and units."""
 
+import logging
+import os
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -7,7 +9,7 @@ from urllib.parse import quote
 import structlog
 from environs import EnvError, validate
 
-from kling_studio import environment, logs
+from kling_studio import environment, headers, logs
 from kling_studio.environment import above_zero, at_least_one, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -27,6 +29,8 @@ DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = env.str("SECRET_KEY", default="") or (
     STUDIO_SECRET_KEY_FILE.read_text().strip() if STUDIO_SECRET_KEY_FILE.is_file() else INSECURE_SECRET_KEY
 )
+# Earlier keys, by which what they signed stays valid while a new one takes over.
+SECRET_KEY_FALLBACKS: list[str] = env.list("SECRET_KEY_FALLBACKS", default=[], subcast=str.strip)
 ALLOWED_HOSTS: list[str] = env.list(
     "ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"], subcast=str.strip, validate=environment.host_names
 )
@@ -58,10 +62,13 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_structlog",
+    "csp",
+    "axes",
 ]
 
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "kling_studio.headers.HeadersMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
@@ -71,6 +78,8 @@ MIDDLEWARE = [
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "simple_history.middleware.HistoryRequestMiddleware",
     "django_structlog.middlewares.RequestMiddleware",
+    "kling_studio.metrics.RequestMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "kling_studio.urls"
@@ -108,12 +117,13 @@ else:
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 MEDIA_URL_SECONDS = env.int("MEDIA_URL_SECONDS", default=3600, validate=validate.Range(min=60))
+STORAGE_URL = env.str("STORAGE_URL", default=f"file://{quote(str(STUDIO_HOME))}/media")
 STORAGES = {
-    "default": environment.storage(
-        env.str("STORAGE_URL", default=f"file://{quote(str(STUDIO_HOME))}/media"), url_seconds=MEDIA_URL_SECONDS
-    ),
+    "default": environment.storage(STORAGE_URL, url_seconds=MEDIA_URL_SECONDS),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
+# What stays free on each disk beside what the videos on their way need: below it, nothing is submitted.
+STORAGE_ROOM_MEGABYTES = env.int("STORAGE_ROOM_MEGABYTES", default=500, validate=validate.Range(min=0))
 MEDIA_URL = "/media/"
 STATIC_URL = "/static/"
 STATIC_ROOT = STUDIO_HOME / "static"
@@ -122,6 +132,7 @@ STATICFILES_DIRS = [BASE_DIR / "static"]
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = DEBUG
 
+TRASH_DAYS = env.int("TRASH_DAYS", default=30, validate=at_least_one)
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MEGABYTES", default=50, validate=validate.Range(min=1, max=500)) * 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
 
@@ -131,6 +142,7 @@ DRAMATIQ_BROKER_URL = env.str("DRAMATIQ_BROKER_URL", default="stub://")
 DRAMATIQ_BROKER = {
     **environment.broker(DRAMATIQ_BROKER_URL),
     "MIDDLEWARE": [
+        "kling_studio.actors.ActorLines",
         "dramatiq.middleware.AgeLimit",
         "dramatiq.middleware.TimeLimit",
         "dramatiq.middleware.ShutdownNotifications",
@@ -140,6 +152,11 @@ DRAMATIQ_BROKER = {
     ],
 }
 DRAMATIQ_AUTODISCOVER_MODULES = ["tasks"]
+# Rows that were sent to a worker look due again after this, in case the message is lost.
+REDELIVERY_SECONDS = env.float("REDELIVERY_SECONDS", default=30.0, validate=above_zero)
+# How much longer a step holds its row than its calls may take, and how long a download does between two signs of life.
+LEASE_MARGIN_SECONDS = env.float("LEASE_MARGIN_SECONDS", default=10.0, validate=above_zero)
+STORE_LEASE_SECONDS = env.float("STORE_LEASE_SECONDS", default=60.0, validate=above_zero)
 WORKER_THREADS = env.int("WORKER_THREADS", default=8, validate=at_least_one)
 
 # --- The provider -----------------------------------------------------------------------------------------------------
@@ -168,6 +185,8 @@ WAVESPEED_CONNECT_TIMEOUT = env.float("WAVESPEED_CONNECT_TIMEOUT", default=10.0,
 WAVESPEED_READ_TIMEOUT = env.float("WAVESPEED_READ_TIMEOUT", default=30.0, validate=above_zero)
 WAVESPEED_DEADLINE = env.float("WAVESPEED_DEADLINE", default=120.0, validate=above_zero)
 WAVESPEED_REFUND_HOURS = env.float("WAVESPEED_REFUND_HOURS", default=4.0, validate=above_zero)
+# Minutes in which nobody can say of an unclear request that it was not made: the provider's list may lag.
+UNCONFIRMED_MINUTES = env.float("UNCONFIRMED_MINUTES", default=15.0, validate=above_zero)
 WAVESPEED_LIVE_PRICES = env.bool("WAVESPEED_LIVE_PRICES", default=False)
 WAVESPEED_POLL_SECONDS = env.float("WAVESPEED_POLL_SECONDS", default=5.0, validate=above_zero)
 
@@ -179,6 +198,26 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
+# Failed logins with one name from one address, and the minutes that they close it for. Counted in the database.
+LOGIN_FAILURES = env.int("LOGIN_FAILURES", default=5, validate=at_least_one)
+LOGIN_LOCK_MINUTES = env.int("LOGIN_LOCK_MINUTES", default=15, validate=at_least_one)
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+AXES_FAILURE_LIMIT = LOGIN_FAILURES
+AXES_COOLOFF_TIME = timedelta(minutes=LOGIN_LOCK_MINUTES)
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "kling_studio.throttling.client_ip"
+AXES_USERNAME_CALLABLE = "kling_studio.throttling.tried_username"
+AXES_LOCKOUT_CALLABLE = "kling_studio.throttling.locked_out"
+AXES_RESET_ON_SUCCESS = True
+# The page says when it ends, so that tries meanwhile don't move it.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
+# Of the counters in this process: `kling_studio.throttling`, and the API's.
+CACHES = {
+    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}},
+}
+
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"
 INVITATION_DAYS = env.int("INVITATION_DAYS", default=7, validate=at_least_one)
@@ -212,12 +251,22 @@ HTTPS = PUBLIC_URL.startswith("https://")
 SECURE_PROXY_SSL_HEADER = (
     ("HTTP_X_FORWARDED_PROTO", "https") if env.bool("TRUST_FORWARDED_PROTO", default=False) else None
 )
+# How many proxies of ours write X-Forwarded-For; with 0 nobody's word is taken for the address of a client.
+TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0, validate=validate.Range(min=0, max=10))
 SECURE_SSL_REDIRECT = HTTPS
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = CSRF_COOKIE_SAMESITE = "Lax"
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
+SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
+MEDIA_ORIGINS: list[str] = env.list("MEDIA_ORIGINS", default=[], subcast=str.strip, validate=environment.origins)
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": headers.of_pages([*environment.media_sources(STORAGE_URL), *MEDIA_ORIGINS], https=HTTPS)
+}
 
 # --- Admin ------------------------------------------------------------------------------------------------------------
 
@@ -233,7 +282,7 @@ UNFOLD = {
     "GLOBAL_CALLBACK": "generations.admin.navigation.every_page",
     "DASHBOARD_CALLBACK": "generations.admin.dashboard.dashboard",
     "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": "generations.admin.navigation.favicon"}],
-    "STYLES": ["generations.admin.navigation.style"],
+    "STYLES": ["generations.admin.navigation.colours_url", "generations.admin.navigation.style"],
     "SCRIPTS": ["generations.admin.navigation.script"],
     "SIDEBAR": {"show_search": False, "navigation": "generations.admin.navigation.sidebar"},
 }
@@ -248,6 +297,7 @@ REST_FRAMEWORK = {
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "COERCE_DECIMAL_TO_STRING": True,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
+    "NUM_PROXIES": TRUSTED_PROXIES,
 }
 REST_KNOX = {"AUTH_HEADER_PREFIX": "Bearer", "TOKEN_TTL": timedelta(days=TOKEN_DAYS), "TOKEN_LIMIT_PER_USER": None}
 SPECTACULAR_SETTINGS = {
@@ -260,12 +310,23 @@ SPECTACULAR_SETTINGS = {
     "COMPONENT_SPLIT_REQUEST": True,
 }
 
+# --- Watching ---------------------------------------------------------------------------------------------------------
+
+# Lets Prometheus read /metrics; without it only studio owners may, signed in.
+METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
+# Where the processes of a machine count (generations/metrics.py); the library takes it from there alone.
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(STUDIO_HOME / "metrics")
+# For probes and Prometheus, which come from inside and follow no redirect to HTTPS.
+SECURE_REDIRECT_EXEMPT = ["^(livez|readyz|metrics)$"]
+
 # --- Logs -------------------------------------------------------------------------------------------------------------
 
 LOG_LEVEL = env.str(
     "LOG_LEVEL", default="INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"])
 )
 LOG_FORMAT = env.str("LOG_FORMAT", default="console", validate=validate.OneOf(["console", "json"]))
+# The line of a request. What broke has one of its own, `request_failed`; what we refuse is told where it is refused.
+DJANGO_STRUCTLOG_STATUS_5XX_LOG_LEVEL = logging.INFO
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -283,9 +344,12 @@ LOGGING = {
         "urllib3": {"level": "WARNING"},
         "PIL": {"level": "WARNING"},
         "apscheduler": {"level": "WARNING"},
+        # It warns when a job is due again while it runs: the look of each second on a busy machine. It is done once, and that is meant.
+        "apscheduler.scheduler": {"level": "ERROR"},
         "dramatiq": {"level": "WARNING"},
-        # A line a request is for machines.
+        # A line a request and a line a message are for machines.
         "django_structlog": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
+        "kling_studio.actors": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
     },
 }
 logs.configure()

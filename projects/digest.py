@@ -23,7 +23,7 @@ from projects.models import AlertKind, Notification
 log = structlog.get_logger(__name__)
 
 # What doesn't wait for the next digest.
-URGENT = (AlertKind.LANE_PAUSED, AlertKind.OVERCHARGED)
+URGENT = (AlertKind.LANE_PAUSED, AlertKind.OVERCHARGED, AlertKind.DISPATCHER)
 # Longer than a mail server may take; then the mail is due again.
 LEASE = timedelta(minutes=5)
 # Who can't be reached for so long reads it in the bell.

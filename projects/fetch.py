@@ -26,13 +26,15 @@ from requests_hardened.ip_filter import InvalidIPAddress, filter_host
 from requests_hardened.ip_filter_adapter import IPFilterAdapter
 
 MAX_REDIRECTS = 5
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
 EXPIRED = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
 IPV6_INTERNET = ipaddress.ip_network("2000::/3")
 UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\]")  # parsers disagree about these: two hosts in one address
 QUERY = re.compile(r"\?[^\s'\"]*")
+# Mail servers and the like can be made to understand parts of an HTTP request.
+WEB_PORTS, FIRST_FREE_PORT = frozenset({80, 443}), 1024
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 
 
@@ -46,7 +48,7 @@ class FetchError(Exception):
 
 
 class FetchRefused(FetchError):
-    """The address is one that is never fetched: bad_url, scheme, credentials or private_address."""
+    """The address is one that is never fetched: bad_url, scheme, credentials, port or private_address."""
 
 
 class FetchFailed(FetchError):
@@ -273,10 +275,13 @@ def _request(url: str, headers: Mapping[str, str] | None = None) -> requests.Pre
         request = requests.Request("GET", url, headers=headers).prepare()
         address = urlsplit(str(request.url))
         str(address.hostname).encode("idna")  # what the resolver will do, and may choke on
+        port = address.port
     except (requests.RequestException, ValueError):
         raise FetchRefused("bad_url", "This is not a complete web address.") from None
     if "@" in address.netloc:
         raise FetchRefused("credentials", "The address holds a user name or password: give one without.")
+    if port is not None and port < FIRST_FREE_PORT and port not in WEB_PORTS:
+        raise FetchRefused("port", f"Port {port} is not one of web servers: never fetched.")
     return request
 
 

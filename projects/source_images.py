@@ -1,4 +1,4 @@
-"""Puts pictures into a project, by upload or from an address, and archives them."""
+"""Puts pictures into a project, by upload or from an address; archives them, and moves them to the trash."""
 
 import hashlib
 import tempfile
@@ -43,9 +43,11 @@ def add(
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     file.seek(0)
     known = _brought_back(project, digest)
-    if known is not None:
+    if known is not None and _has_files(known):
         return known, False
     picture = images.normalise(cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES)
+    if known is not None:
+        return _filled_again(known, picture, file), True
     image = SourceImage(
         project=project,
         title=title.strip(),
@@ -72,9 +74,25 @@ def _require_may_add(project: Project, by: User) -> None:
 
 def _brought_back(project: Project, digest: str) -> SourceImage | None:
     image = SourceImage.objects.filter(project=project, sha256=digest).first()
-    if image is not None and image.archived_at is not None:
-        image.archived_at = None
-        image.save(update_fields=["archived_at"])
+    if image is not None and image.archived_at is not None and image.purged_at is None:
+        _bring_back(image)
+    return image
+
+
+def _has_files(image: SourceImage) -> bool:
+    """False after the trash was emptied, or when the storage has lost them: the upload brings them back."""
+    return image.purged_at is None and all(
+        field.name and field.storage.exists(field.name) for field in (getattr(image, name) for name in FILES)
+    )
+
+
+def _filled_again(image: SourceImage, normalised: NormalisedImage, file: BinaryIO | UploadedFile) -> SourceImage:
+    """The same picture comes again after its files were deleted: its row, and what was made of it, stay one."""
+    with _stored(image, normalised, file), transaction.atomic():
+        image.bytes, image.content_type = len(normalised.content), normalised.content_type
+        image.width, image.height = normalised.width, normalised.height
+        image.archived_at = image.trashed_at = image.trashed_by = image.purged_at = None
+        image.save()
     return image
 
 
@@ -140,3 +158,32 @@ def archive(image: SourceImage, *, by: User) -> None:
     permissions.require(by, "edit", image.project)
     image.archived_at = timezone.now()
     image.save(update_fields=["archived_at"])
+
+
+def trash(image: SourceImage, *, by: User) -> None:
+    """Out of sight, and its files are deleted after `TRASH_DAYS`, unless something unfinished needs them; videos made of it stay."""
+    permissions.require(by, "edit", image.project)
+    if image.trashed_at is not None:
+        return
+    image.trashed_at = timezone.now()
+    image.trashed_by = by
+    image.archived_at = image.archived_at or image.trashed_at
+    image.save(update_fields=["trashed_at", "trashed_by", "archived_at"])
+
+
+def restore(image: SourceImage, *, by: User) -> None:
+    """Out of the trash and out of the archive. Raises `ImageRefused` when its files are deleted by now."""
+    permissions.require(by, "edit", image.project)
+    # Its row is checked in the database: the trash may be emptied at this very moment.
+    if not SourceImage.objects.filter(pk=image.pk, purged_at=None).update(
+        trashed_at=None, trashed_by=None, archived_at=None
+    ):
+        raise ImageRefused(
+            "deleted", f"The files of {image} were deleted. Upload the same picture again to bring it back."
+        )
+    image.refresh_from_db()
+
+
+def _bring_back(image: SourceImage) -> None:
+    image.archived_at = image.trashed_at = image.trashed_by = None
+    image.save(update_fields=["archived_at", "trashed_at", "trashed_by"])

@@ -6,23 +6,29 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth import login, views
 from django.contrib.auth.models import User
-from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import View
 
+from kling_studio.throttling import limited, too_many
 from projects import members
 from projects.forms import AddressForm, NewMemberForm, NewPasswordForm
 from projects.members import InvitationRefused
 from projects.models import Membership
 
+BACKEND = "django.contrib.auth.backends.ModelBackend"
 NOT_FOUND, GONE, CONFLICT = 404, 410, 409
+MESSAGES_AN_HOUR = 3
 STATUS = {"unknown": NOT_FOUND, "member": CONFLICT}
 
 
-@method_decorator([never_cache, sensitive_post_parameters(), sensitive_variables("token")], name="dispatch")
+@method_decorator(
+    [limited("join", limit=30, seconds=300), never_cache, sensitive_post_parameters(), sensitive_variables("token")],
+    name="dispatch",
+)
 class Join(View):
     """Shows an invitation; who is logged in accepts it, and anybody else makes their account with it."""
 
@@ -43,7 +49,7 @@ class Join(View):
         if not form.is_valid():
             return self._invitation(request, token, form)
         membership = members.register(token, form.save(commit=False))
-        login(request, membership.user)
+        login(request, membership.user, BACKEND)
         return self._joined(request, membership)
 
     def _invitation(self, request: HttpRequest, token: str, form: NewMemberForm) -> HttpResponse:
@@ -74,8 +80,16 @@ class Dressed:
         return {**_dress(self.request), **context}
 
 
+@method_decorator(limited("password-reset", limit=10, seconds=3600), name="dispatch")
 class PasswordReset(Dressed, views.PasswordResetView):
     form_class = AddressForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        """One address gets a few messages an hour, however many people ask; the page is the same."""
+        address = form.cleaned_data["email"].casefold()
+        if too_many("password-reset-address", address, limit=MESSAGES_AN_HOUR, seconds=3600):
+            return HttpResponseRedirect(self.get_success_url())
+        return super().form_valid(form)
 
     @property
     def extra_email_context(self) -> dict[str, Any]:  # type: ignore[override]
@@ -87,6 +101,7 @@ class PasswordResetDone(Dressed, views.PasswordResetDoneView):
     pass
 
 
+@method_decorator(limited("password-reset-confirm", limit=30, seconds=300), name="dispatch")
 class PasswordResetConfirm(Dressed, views.PasswordResetConfirmView):
     form_class = NewPasswordForm
 

@@ -3,10 +3,21 @@
 `TEST_DATABASE_URL` (script/services) puts the same tests on PostgreSQL.
 """
 
+import atexit
 import os
+import shutil
 import tempfile
 
 _home = tempfile.mkdtemp(prefix="kling-studio-tests-")
+
+
+def _remove(home: str, owner: int) -> None:
+    """What was forked from this process ends with its home still in use."""
+    if os.getpid() == owner:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+atexit.register(_remove, _home, os.getpid())
 os.environ.update(
     {
         "STUDIO_HOME": _home,
@@ -30,3 +41,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": f"{_home}/test.sqlite3"}
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
+# Static files are found when they are asked for: each test client would read all of them first.
+WHITENOISE_AUTOREFRESH = True
+# Tests log in without a request; those of the lock turn it on.
+AXES_ENABLED = False

@@ -11,7 +11,7 @@ from pathlib import Path
 import requests
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 90
+PATIENCE = 240
 
 
 def free_port() -> int:
@@ -103,7 +103,7 @@ class Studio:
             try:
                 requests.get(f"{self.url}/admin/login/", timeout=5).raise_for_status()
                 return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):
                 time.sleep(0.1)
 
     def kill(self) -> None:

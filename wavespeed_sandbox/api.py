@@ -188,8 +188,10 @@ class Api:
 
     def _ticket(self, request: Request) -> Response:
         fault = self._account.faults.take("ticket", {})
+        if fault and fault.kind == "upload_ticket_drop":
+            return Response(silent=True)
         if fault:
-            return Response(silent=True) if fault.kind == "upload_ticket_drop" else _error(500, "Internal Server Error")
+            return _error(int(fault["status"]), "Internal Server Error")
         body = request.json()
         filename, size = body.get("filename"), body.get("size")
         if not isinstance(filename, str) or not filename:

@@ -121,6 +121,7 @@ class Controls:
             "error": shown["error"],
             "inputs": prediction.inputs,
             "webhook": prediction.webhook,
+            "webhook_planned": prediction.webhook_planned,
             "submitted_at": shown["created_at"],
             "outputs": shown["outputs"],
             "output_url": shown["outputs"][0] if shown["outputs"] and not prediction.element else None,

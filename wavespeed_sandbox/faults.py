@@ -119,8 +119,14 @@ KINDS: dict[str, Kind] = {
     "download_corrupt": Kind("download", "as many bytes as there should be, but noise"),
     "download_expired": Kind("download", "this URL is dead from now on; a fresh result has a new one", {"status": 403}),
     "download_500": Kind("download", "HTTP 500"),
+    "download_no_range": Kind(
+        "download", "the whole file, whatever range was asked for, and nothing that names its version"
+    ),
+    "download_changed": Kind("download", "the file has another ETag than before, so a rest of it is not given"),
     # Uploads
-    "upload_ticket_500": Kind("ticket", "the upload ticket gets HTTP 500"),
+    "upload_ticket_500": Kind(
+        "ticket", "the upload ticket gets HTTP `status`; 404: there are no tickets", {"status": 500}
+    ),
     "upload_ticket_drop": Kind("ticket", "the connection of the upload ticket is dropped"),
     "upload_put_500": Kind("put", "the PUT gets HTTP 500"),
     "upload_put_drop": Kind("put", "the connection of the PUT is dropped after the body was read"),

@@ -134,11 +134,11 @@ class Files:
         path = self._account.workshop.output(prediction)
         if not path.exists():
             return _refused(404, "NoSuchKey")
-        if fault:
-            return self._faulty(fault, prediction, path)
-        return _served(request, path, prediction.output_sha256, "video/mp4")
+        served = _served(request, path, prediction.output_sha256, "video/mp4")
+        return self._faulty(fault, request, prediction, path, served) if fault else served
 
-    def _faulty(self, fault: Fault, prediction: Prediction, path: Path) -> Response:
+    def _faulty(self, fault: Fault, request: Request, prediction: Prediction, path: Path, served: Response) -> Response:
+        """What `served` becomes by the fault; a range that was asked for counts where the fault says nothing of it."""
         size = path.stat().st_size
         headers = {"ETag": f'"{prediction.output_sha256}"', "Accept-Ranges": "bytes"}
         match fault.kind:
@@ -148,13 +148,17 @@ class Files:
             case "download_500":
                 return _refused(500, "InternalError")
             case "download_truncated" | "download_reset":
-                chunks = _blocks(path, 0, int(size * fault["fraction"]))
-                cut = Response(200, b"", "video/mp4", headers, chunks=chunks, length=size, ending="close")
-                return replace(cut, ending="reset") if fault.kind == "download_reset" else cut
+                announced = served.length or 0
+                chunks = _blocks(path, _start(served), int(announced * fault["fraction"]))
+                return replace(served, chunks=chunks, ending="reset" if fault.kind == "download_reset" else "close")
             case "download_slow":
                 block = max(1, int(fault["bytes_per_second"] / 10))
-                chunks = _blocks(path, 0, size, block)
-                return Response(200, b"", "video/mp4", headers, chunks=chunks, length=size, chunk_pause=0.1)
+                return replace(served, chunks=_blocks(path, _start(served), served.length or 0, block), chunk_pause=0.1)
+            case "download_no_range":
+                return Response(200, b"", "video/mp4", chunks=_blocks(path, 0, size), length=size)
+            case "download_changed":
+                etag = f"{prediction.output_sha256}-{fault.number}"
+                return _served(request, path, etag, "video/mp4")
             case "download_wrong_length":
                 announced = max(0, size + int(fault["extra"]))
                 chunks = _blocks(path, 0, size)
@@ -176,6 +180,12 @@ def _served(request: Request, path: Path, etag: str, content_type: str) -> Respo
         return Response(416, headers=headers | {"Content-Range": f"bytes */{size}"})
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     return Response(206, b"", content_type, headers, chunks=_blocks(path, start, end - start), length=end - start)
+
+
+def _start(served: Response) -> int:
+    """The offset in the file of what is served."""
+    asked = re.match(r"bytes (\d+)-", served.headers.get("Content-Range", ""))
+    return int(asked[1]) if asked else 0
 
 
 def _range(first: str, last: str, size: int) -> tuple[int, int]:

@@ -1,3 +1,25 @@
-from generations.admin import approvals, elements, generations, lane, people, projects, reconciliations, videos
+from generations.admin import (
+    approvals,
+    elements,
+    generations,
+    lane,
+    operations,
+    people,
+    projects,
+    reconciliations,
+    unassigned,
+    videos,
+)
 
-__all__ = ["approvals", "elements", "generations", "lane", "people", "projects", "reconciliations", "videos"]
+__all__ = [
+    "approvals",
+    "elements",
+    "generations",
+    "lane",
+    "operations",
+    "people",
+    "projects",
+    "reconciliations",
+    "unassigned",
+    "videos",
+]

@@ -8,6 +8,7 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from generations import services
+from generations.admin.attention import matters
 from generations.admin.display import LABEL_COLOURS, RUNNING, ago, failure_sentence
 from generations.models import Generation, Status, Video
 from projects import budgets
@@ -32,6 +33,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "title": "Dashboard",
         "has_projects": projects.exists(),
         "may_make": who.may_somewhere("edit"),
+        "matters": len(matters()) if who.is_studio_owner else 0,
         "approvals_waiting": services.waiting_for(person(request)).count(),
         "lists": [
             _listed("Running now", "Nothing is being made at the moment.", running),
@@ -69,7 +71,7 @@ def _row(generation: Generation) -> dict[str, Any]:
 
 
 def _latest_videos(request: HttpRequest) -> list[Video]:
-    videos = Video.objects.filter(generation__project__in=access(request).projects("view"))
+    videos = Video.objects.filter(generation__project__in=access(request).projects("view"), trashed_at=None)
     return list(videos.select_related("generation__project").order_by("-created_at")[:MOST])
 
 

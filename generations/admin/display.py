@@ -12,7 +12,7 @@ from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
 from generations import failures, services
-from generations.models import CANCELLABLE, RETRYABLE, Exchange, Generation, Status, Video
+from generations.models import CANCELLABLE, RETRYABLE, Exchange, Generation, Priority, Status, Video
 from projects.admin.display import amount, size, thumbnail
 
 STATUS_COLOURS = {
@@ -37,8 +37,8 @@ WHAT_HAPPENS = {
     Status.SUBMITTING: "It is being handed to the provider.",
     Status.PROCESSING: "The provider is making the video.",
     Status.UNCONFIRMED: (
-        "The provider’s answer was lost, so nobody knows yet whether the video is being made. It is not sent again, and its price "
-        "stays held until its outcome is known."
+        "The provider’s answer was lost, so nobody knows yet whether the video is being made. The studio looks for it by itself; "
+        "meanwhile it is not sent again, and its price stays held."
     ),
     Status.STORING: "The video is made and paid. It is being copied to the studio.",
     Status.COMPLETED: "The video is stored and checked.",
@@ -73,6 +73,13 @@ def price(generation: Generation) -> str:
     if generation.charged is not None:
         return f"{amount(generation.charged)} charged"
     return amount(services.price(generation))
+
+
+def priority_note(generation: Generation) -> str:
+    """Where it counts, and is not what nobody asks about."""
+    if generation.status not in CANCELLABLE or generation.priority == Priority.NORMAL:
+        return ""
+    return f"{generation.get_priority_display()} priority"
 
 
 def ago(moment: Any) -> SafeString:
@@ -116,6 +123,7 @@ def offers(generation: Generation, *, may_edit: bool, may_spend: bool) -> dict[s
         "generate": may_spend and status == Status.DRAFT,
         "retry": may_spend and status in RETRYABLE,
         "cancel": may_edit and status in CANCELLABLE,
+        "prioritise": may_edit and status in CANCELLABLE,
         "ignore": may_edit and handed_over and generation.result_ignored_at is None,
     }
 

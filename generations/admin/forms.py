@@ -13,13 +13,13 @@ from unfold.widgets import (
 
 from generations import catalog, services
 from generations.catalog import Duration, InvalidInputs, Shots, Text
-from generations.models import Element
+from generations.models import Element, Priority
 from projects.admin.display import TagsField
 from projects.models import Project, SourceImage
 from projects.money import shown, to_micros
 
 MOST_PICTURES = 200
-OURS = ("endpoint", "tags")  # all other fields are inputs
+OURS = ("endpoint", "tags", "priority")  # all other fields are inputs
 SHOT_TYPES = {"customize": "As I cut them", "intelligent": "The model cuts them"}
 
 
@@ -82,6 +82,16 @@ class GenerationForm(forms.Form):
     tags = TagsField(
         required=False,
         help_text="Words between commas, for reports; they are not sent. Without any, those of the start image count.",
+    )
+
+    priority = forms.TypedChoiceField(
+        choices=Priority.choices,
+        coerce=int,
+        initial=Priority.NORMAL.value,
+        required=False,
+        empty_value=str(Priority.NORMAL.value),
+        widget=UnfoldAdminSelectWidget(),
+        help_text="Among what this project has queued. Other projects take their turns all the same.",
     )
 
     def __init__(self, project: Project, by: User, *args: Any, endpoint: str = "", **kwargs: Any) -> None:

@@ -1,9 +1,11 @@
 import uuid
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
@@ -16,6 +18,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, 
 from unfold.decorators import display
 
 from generations import catalog, services
+from generations.admin import decisions
 from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan, told_done
 from generations.admin.display import (
     LABEL_COLOURS,
@@ -29,14 +32,15 @@ from generations.admin.display import (
     offers,
     poster,
     price,
+    priority_note,
     progress_bar,
     waited,
 )
 from generations.admin.forms import GenerationForm
 from generations.admin.videos import player
 from generations.catalog import InvalidInputs
-from generations.models import Generation, Status
-from projects import budgets
+from generations.models import Generation, Priority, Status
+from projects import budgets, permissions
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
 from projects.admin.display import BudgetBar, amount
 from projects.models import Budget, Project, SourceImage
@@ -80,7 +84,7 @@ class GenerationAdmin(StudioAdmin):
     list_filter = [ProjectFilter, ("status", ChoicesDropdownFilter), EndpointFilter, ("created_at", RangeDateFilter)]
     list_select_related = ["project", "image", "requested_by"]
     search_fields = ["prompt", "project__name", "requested_by__username", "=prediction_id"]
-    actions = ["generate", "retry", "cancel", "ignore_result"]
+    actions = ["generate", "retry", "cancel", "ignore_result", "high_priority", "normal_priority", "low_priority"]
 
     # --- List ---------------------------------------------------------------------------------------------------------
 
@@ -93,7 +97,9 @@ class GenerationAdmin(StudioAdmin):
 
     @display(description="Prompt")
     def name(self, generation: Generation) -> SafeString:
-        return format_html('<span class="studio-prompt">{}</span>', generation)
+        note = priority_note(generation)
+        shown = format_html('<span class="studio-prompt">{}</span>', generation)
+        return format_html('{}<span class="studio-quiet">{}</span>', shown, note) if note else shown
 
     @display(description="Status", label=LABEL_COLOURS, ordering="status")
     def status_label(self, generation: Generation) -> str:
@@ -122,8 +128,11 @@ class GenerationAdmin(StudioAdmin):
             own("quote/", require_POST(self.quote_view), "quote"),
             own("confirm/<str:kind>/", self.confirm_view, "confirm"),
             own("<uuid:pk>/status/", self.status_view, "status"),
+            own("<uuid:pk>/priority/", require_POST(self.priority_view), "priority"),
             own("<uuid:pk>/cancel/", require_POST(self.cancel_view), "cancel"),
             own("<uuid:pk>/ignore/", require_POST(self.ignore_view), "ignore"),
+            own("<uuid:pk>/assign/", require_POST(self.assign_view), "assign"),
+            own("<uuid:pk>/not-made/", require_POST(self.not_made_view), "not_made"),
             *super().get_urls(),
         ]
 
@@ -151,6 +160,7 @@ class GenerationAdmin(StudioAdmin):
                     endpoint=form.model.id,
                     inputs=form.inputs,
                     tags=form.cleaned_data["tags"],
+                    priority=Priority(int(form.cleaned_data["priority"])),
                     by=person(request),
                 )
             except REFUSALS as refusal:
@@ -216,7 +226,7 @@ class GenerationAdmin(StudioAdmin):
         return TemplateResponse(request, "admin/generations/generation/quote.html", self._quote(request, form))
 
     def _edit(self, request: HttpRequest, generation: Generation) -> HttpResponse:
-        ours = {"endpoint": generation.endpoint, "shot_type": generation.shot_type, "tags": generation.tags}
+        ours = {name: getattr(generation, name) for name in ("endpoint", "shot_type", "tags", "priority")}
         initial = {**ours, **services.inputs_of(generation)}
         form = GenerationForm(
             generation.project, person(request), request.POST or None, initial=initial, endpoint=generation.endpoint
@@ -224,7 +234,11 @@ class GenerationAdmin(StudioAdmin):
         form.fields["endpoint"].disabled = True
         if request.method == "POST" and form.is_valid():
             try:
-                services.update(generation, inputs=form.inputs, tags=form.cleaned_data["tags"], by=person(request))
+                with transaction.atomic():
+                    services.update(generation, inputs=form.inputs, tags=form.cleaned_data["tags"], by=person(request))
+                    services.prioritise(
+                        generation, priority=Priority(int(form.cleaned_data["priority"])), by=person(request)
+                    )
             except REFUSALS as refusal:
                 form.add_error(None, sentence(refusal))
             else:
@@ -251,6 +265,7 @@ class GenerationAdmin(StudioAdmin):
         if may_edit and (generation.status == Status.DRAFT or withdraws):
             return self._edit(request, generation)
         if request.method == "POST":
+            permissions.require(person(request), "edit", generation.project)
             messages.error(
                 request, f"Only a draft can be changed; this one is {generation.get_status_display().lower()}."
             )
@@ -280,6 +295,8 @@ class GenerationAdmin(StudioAdmin):
             "status": label,
             "colour": LABEL_COLOURS[label],
             "what_happens": WHAT_HAPPENS[Status(generation.status)],
+            "held_up": services.what_holds_up(generation),
+            "priorities": Priority.choices,
             "is_running": generation.status in RUNNING,
             "is_watched": generation.status in WATCHED,
             "progress": services.progress(generation),
@@ -293,6 +310,7 @@ class GenerationAdmin(StudioAdmin):
             "evidence": [Evidence(exchange) for exchange in generation.exchanges.all()],
             "retries": generation.retries.select_related("requested_by"),
             **approval_facts(generation, person(request)),
+            **decisions.facts(generation, person(request)),
         }
 
     def status_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
@@ -396,6 +414,32 @@ class GenerationAdmin(StudioAdmin):
         text = f"{done} {count} {'generation' if count == 1 else 'generations'}." if count else ""
         return told(request, text, refused)
 
+    @admin.action(description="Priority: high", permissions=["change"])
+    def high_priority(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
+        return self._prioritise(request, queryset, Priority.HIGH)
+
+    @admin.action(description="Priority: normal", permissions=["change"])
+    def normal_priority(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
+        return self._prioritise(request, queryset, Priority.NORMAL)
+
+    @admin.action(description="Priority: low", permissions=["change"])
+    def low_priority(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
+        return self._prioritise(request, queryset, Priority.LOW)
+
+    def _prioritise(
+        self, request: HttpRequest, queryset: QuerySet[Generation], priority: Priority
+    ) -> HttpResponse | None:
+        do = partial(services.prioritise, priority=priority)
+        return self._each(request, queryset, do, f"{priority.label} priority for")
+
+    def priority_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        number = {str(value): value for value in Priority.values}.get(request.POST.get("priority", ""))
+        if number is None:
+            raise Http404("There is no such priority.")
+        priority = Priority(number)
+        do = partial(services.prioritise, priority=priority)
+        return self._do(request, pk, do, f"{priority.label} priority among what its project has queued.")
+
     def cancel_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         return self._do(request, pk, services.cancel, "Cancelled. It cost nothing.")
 
@@ -406,6 +450,16 @@ class GenerationAdmin(StudioAdmin):
             services.ignore_result,
             "Marked as not wanted. The video is stored all the same, because it is paid.",
         )
+
+    def assign_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        generation = self.get_or_404(request, pk)
+        decisions.assign(request, generation)
+        return HttpResponseRedirect(reverse(CHANGE, args=[generation.pk]))
+
+    def not_made_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        generation = self.get_or_404(request, pk)
+        decisions.not_made(request, generation)
+        return HttpResponseRedirect(reverse(CHANGE, args=[generation.pk]))
 
     def _do(self, request: HttpRequest, pk: Any, do: Callable[..., None], done: str) -> HttpResponse:
         generation = self.get_or_404(request, pk)

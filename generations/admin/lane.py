@@ -1,23 +1,26 @@
+from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 
-from generations import services
-from generations.admin.display import RUNNING
-from generations.models import Generation, Lane, PausedEndpoint, Status
+from generations import catalog, room, services, traffic
+from generations.models import Lane
 from projects.admin.access import StudioAdmin, access, person
+from projects.admin.display import amount
+
+PAGE = "admin:generations_lane_changelist"
 
 
 @admin.register(Lane)
 class LaneAdmin(StudioAdmin):
-    """One lane, so one page: whether the studio submits, and the switch."""
+    """One lane, so one page: whether the studio submits, who waits, and the switches."""
+
+    project_path = None
 
     def _may(self, request: HttpRequest, action: str, obj: Any) -> bool:
         return access(request).is_studio_owner
@@ -26,59 +29,79 @@ class LaneAdmin(StudioAdmin):
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        pause, resume, resume_endpoint = (
-            self.admin_site.admin_view(require_POST(view))
-            for view in (self.pause_view, self.resume_view, self.resume_endpoint_view)
-        )
+        def own(route: str, view: Callable[..., HttpResponse]) -> URLPattern:
+            wrapped: Callable[..., HttpResponse] = self.admin_site.admin_view(require_POST(view))
+            return path(f"{route}/", wrapped, name=f"generations_lane_{route.replace('-', '_')}")
+
         return [
-            path("pause/", pause, name="generations_lane_pause"),
-            path("resume/", resume, name="generations_lane_resume"),
-            path("resume-endpoint/", resume_endpoint, name="generations_lane_resume_endpoint"),
+            own("pause", self.pause_view),
+            own("resume", self.resume_view),
+            own("pause-endpoint", self.pause_endpoint_view),
+            own("resume-endpoint", self.resume_endpoint_view),
             *super().get_urls(),
         ]
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        lane = Lane.objects.select_related("paused_by").filter(pk=Lane.WAVESPEED).first() or Lane()
-        statuses = list(
-            Generation.objects.filter(status__in=[*RUNNING, Status.QUEUED, Status.UNCONFIRMED]).values_list(
-                "status", flat=True
-            )
-        )
+        standing = traffic.standing()
+        paused_endpoints = traffic.paused_endpoints()
         context = {
             **self.admin_site.each_context(request),
             "title": "Lane",
-            "lane": lane,
-            "is_slowed": lane.slowed_until is not None and lane.slowed_until > timezone.now(),
-            "waiting": statuses.count(Status.QUEUED),
-            "running": sum(status in RUNNING for status in statuses),
-            "unconfirmed": statuses.count(Status.UNCONFIRMED),
-            "paused_endpoints": PausedEndpoint.objects.select_related("paused_by").order_by("endpoint"),
-            "per_minute": settings.WAVESPEED_VIDEOS_PER_MINUTE,
-            "at_once": settings.WAVESPEED_VIDEOS_AT_ONCE,
+            "lane": standing.lane,
+            "standing": standing,
+            "shortage": room.shown_shortage(),
+            "queues": [(queue, amount(queue.held)) for queue in traffic.queues()],
+            "paused_projects": traffic.paused_projects(),
+            "paused_endpoints": paused_endpoints,
+            "open_endpoints": self._open_endpoints({each.endpoint for _, each in paused_endpoints}),
+            "pauses": traffic.events(),
         }
         return TemplateResponse(request, "admin/generations/lane/page.html", context)
+
+    def _open_endpoints(self, paused: set[str]) -> list[tuple[str, str]]:
+        return [(each.id, each.title) for each in catalog.ENDPOINTS.values() if each.id not in paused]
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None
     ) -> HttpResponse:
-        return HttpResponseRedirect(reverse("admin:generations_lane_changelist"))
+        return HttpResponseRedirect(reverse(PAGE))
 
     def pause_view(self, request: HttpRequest) -> HttpResponse:
-        services.pause_lane(reason=request.POST.get("reason", "").strip()[:500], by=person(request))
-        messages.success(
-            request, "Paused: nothing more is submitted until somebody resumes. What was submitted goes on."
+        return self._do(
+            request,
+            lambda: services.pause_lane(reason=request.POST.get("reason", ""), by=person(request)),
+            "Paused: nothing more is submitted until somebody resumes. What was submitted goes on.",
         )
-        return HttpResponseRedirect(reverse("admin:generations_lane_changelist"))
 
     def resume_view(self, request: HttpRequest) -> HttpResponse:
-        services.resume_lane(by=person(request))
-        messages.success(request, "Resumed: what is queued is submitted again, in turn.")
-        return HttpResponseRedirect(reverse("admin:generations_lane_changelist"))
+        return self._do(
+            request,
+            lambda: services.resume_lane(reason=request.POST.get("reason", ""), by=person(request)),
+            "Resumed: what is queued is submitted again, in turn.",
+        )
+
+    def pause_endpoint_view(self, request: HttpRequest) -> HttpResponse:
+        endpoint = request.POST.get("endpoint", "")
+        return self._do(
+            request,
+            lambda: services.pause_endpoint(endpoint, reason=request.POST.get("reason", ""), by=person(request)),
+            f"Paused: nothing more is submitted to {traffic.title(endpoint)}. Other models go on.",
+        )
 
     def resume_endpoint_view(self, request: HttpRequest) -> HttpResponse:
         endpoint = request.POST.get("endpoint", "")
-        services.resume_endpoint(endpoint, by=person(request))
-        messages.success(request, f"Resumed: what is queued for {endpoint} is submitted again, in turn.")
-        return HttpResponseRedirect(reverse("admin:generations_lane_changelist"))
+        return self._do(
+            request,
+            lambda: services.resume_endpoint(endpoint, by=person(request)),
+            f"Resumed: what is queued for {traffic.title(endpoint)} is submitted again, in turn.",
+        )
+
+    def _do(self, request: HttpRequest, do: Callable[[], None], done: str) -> HttpResponse:
+        try:
+            do()
+            messages.success(request, done)
+        except (services.Refused, catalog.UnknownEndpoint) as refusal:
+            messages.error(request, str(refusal))
+        return HttpResponseRedirect(reverse(PAGE))

@@ -1,5 +1,6 @@
 """Projects; here and not in `projects`, because their page shows what generations hold and make."""
 
+from collections.abc import Callable
 from typing import Any
 
 from django import forms
@@ -12,12 +13,15 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
-from generations import reports
+from generations import reports, services
+from generations.models import Generation, PausedProject, Status
 from projects import permissions
 from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
 from projects.admin.display import DollarsField, amount, bars
 from projects.admin.members import MembershipInline, save_membership
 from projects.models import Project
+
+MOST_PAUSES = 10
 
 
 class ProjectForm(forms.ModelForm):
@@ -29,7 +33,7 @@ class ProjectForm(forms.ModelForm):
 
     class Meta:
         model = Project
-        fields = ["name", "description", "time_zone", "approval_above"]
+        fields = ["name", "description", "time_zone", "approval_above", "retention_days"]
 
 
 @admin.register(Project)
@@ -40,7 +44,7 @@ class ProjectAdmin(StudioAdmin):
     list_filter = [ArchivedFilter]
     search_fields = ["name", "description"]
     form = ProjectForm
-    fields = ["name", "description", "time_zone", "approval_above"]
+    fields = ["name", "description", "time_zone", "approval_above", "retention_days"]
     readonly_fields = ["approval_above_shown"]
     inlines = [MembershipInline]
     change_form_template = "admin/projects/project/change_form.html"
@@ -49,6 +53,7 @@ class ProjectAdmin(StudioAdmin):
         counted: QuerySet[Any] = (
             super()
             .get_queryset(request)
+            .select_related("pause__paused_by")
             .annotate(
                 members_count=Count("memberships", filter=Q(memberships__is_active=True), distinct=True),
                 pictures_count=Count("source_images", filter=Q(source_images__archived_at=None), distinct=True),
@@ -73,7 +78,12 @@ class ProjectAdmin(StudioAdmin):
         return self.inlines if obj else []
 
     def get_urls(self) -> list[URLPattern]:
-        views = {"archive": self.archive_view, "bring-back": self.bring_back_view}
+        views = {
+            "archive": self.archive_view,
+            "bring-back": self.bring_back_view,
+            "pause": self.pause_view,
+            "resume": self.resume_view,
+        }
         own = [
             path(f"<uuid:pk>/{name}/", self.admin_site.admin_view(require_POST(view)), name=f"projects_project_{name}")
             for name, view in views.items()
@@ -92,9 +102,11 @@ class ProjectAdmin(StudioAdmin):
     def generations_count(self, project: Any) -> int:
         return int(project.generations_count)
 
-    @display(description="State", label={"Open": "success", "Archived": "default"})
+    @display(description="State", label={"Open": "success", "Paused": "warning", "Archived": "default"})
     def state(self, project: Project) -> str:
-        return "Archived" if project.archived_at else "Open"
+        if project.archived_at:
+            return "Archived"
+        return "Paused" if hasattr(project, "pause") else "Open"
 
     def save_model(self, request: HttpRequest, obj: Project, form: forms.ModelForm, change: bool) -> None:
         if not change:
@@ -126,6 +138,7 @@ class ProjectAdmin(StudioAdmin):
             "studio_owners": permissions.names_of_studio_owners(),
             "may_edit": access(request).may("edit", project.pk) and not project.archived_at,
             "may_manage": access(request).may("manage", project.pk),
+            **self._pause_facts(request, project),
         }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
@@ -141,6 +154,33 @@ class ProjectAdmin(StudioAdmin):
 
     def _sees(self, request: HttpRequest, project: Project, figures: Any) -> bool:
         return access(request).may("manage", project.pk) or figures.budget.user_id == person(request).pk
+
+    def _pause_facts(self, request: HttpRequest, project: Project) -> dict[str, Any]:
+        paused: PausedProject | None = getattr(project, "pause", None)
+        may_manage = access(request).may("manage", project.pk)
+        return {
+            "pause": paused,
+            "may_pause": may_manage and paused is None and not project.archived_at,
+            "may_resume": may_manage and paused and (access(request).is_studio_owner or not paused.is_the_studios),
+            "queued_count": Generation.objects.filter(project=project, status=Status.QUEUED).count(),
+            "pauses": [("", event) for event in project.pauses.select_related("by")[:MOST_PAUSES]],
+        }
+
+    def pause_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        done = "is paused: nothing more of it is submitted until somebody resumes it. What was submitted goes on"
+        return self._switch(request, pk, services.pause_project, done)
+
+    def resume_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        return self._switch(request, pk, services.resume_project, "goes on: what is queued is submitted in turn")
+
+    def _switch(self, request: HttpRequest, pk: Any, do: Callable[..., object], done: str) -> HttpResponse:
+        project = self.get_or_404(request, pk)
+        try:
+            do(project, reason=request.POST.get("reason", ""), by=person(request))
+            messages.success(request, f"{project} {done}.")
+        except services.Refused as refusal:
+            messages.error(request, str(refusal))
+        return HttpResponseRedirect(reverse("admin:projects_project_change", args=[project.pk]))
 
     def archive_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         return self._put_away(request, pk, archive=True)

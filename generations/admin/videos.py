@@ -1,17 +1,26 @@
+from collections.abc import Callable
 from typing import Any
 
-from django.contrib import admin
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
+from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.decorators import display
 
+from generations import trash
 from generations.admin.display import video_facts
 from generations.models import Generation, Video
-from projects.admin.access import ProjectFilter, ReadOnlyAdmin
+from generations.refusals import Refused
+from projects.admin.access import ProjectFilter, ReadOnlyAdmin, TrashFilter, access, person, told
 from projects.admin.display import NOTHING, download_url, size, thumbnail
+
+CHANGE = "admin:generations_video_change"
 
 
 class VideoProjectFilter(ProjectFilter):
@@ -32,9 +41,10 @@ def player(video: Video) -> dict[str, Any]:
     return {
         "video": video,
         "facts": video_facts(video),
-        "url": video.file.url,
+        "url": video.file.url if video.file else "",
         "poster_url": video.poster.url if video.poster else "",
-        "download_url": download_url(video.file, download_name(video)),
+        "download_url": download_url(video.file, download_name(video)) if video.file else "",
+        "deleted_on": trash.deleted_on(video.trashed_at) if video.trashed_at else None,
     }
 
 
@@ -43,23 +53,36 @@ class VideoAdmin(ReadOnlyAdmin):
     project_path = "generation__project"
     list_display = ["poster_shown", "name", "project", "picture", "length", "sound", "file_size", "stored"]
     list_display_links = ["poster_shown", "name"]
-    list_filter = [VideoProjectFilter, ("created_at", RangeDateFilter)]
+    list_filter = [VideoProjectFilter, TrashFilter, ("created_at", RangeDateFilter)]
     list_select_related = ["generation__project", "generation__image"]
     search_fields = ["generation__prompt", "generation__project__name", "sha256"]
     ordering = ["-created_at"]
+    actions = ["move_to_trash", "bring_back"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Those that belong to a generation; what belongs to nobody yet has a page of its own."""
+        return super().get_queryset(request).filter(generation__isnull=False)
+
+    def get_urls(self) -> list[URLPattern]:
+        views = {"trash": self.trash_view, "restore": self.restore_view}
+        own = [
+            path(f"<uuid:pk>/{name}/", self.admin_site.admin_view(require_POST(view)), name=f"generations_video_{name}")
+            for name, view in views.items()
+        ]
+        return [*own, *super().get_urls()]
 
     @display(description="Video")
     def poster_shown(self, video: Video) -> SafeString:
-        image = video.generation.image
+        image = video.generation.image if video.generation else None
         return thumbnail(video.poster or (image.thumbnail if image else None), str(video.generation))
 
     @display(description="Prompt")
     def name(self, video: Video) -> str:
-        return str(video.generation)
+        return str(video.generation or video.unassigned)
 
     @display(description="Project", ordering="generation__project__name")
     def project(self, video: Video) -> str:
-        return str(video.generation.project)
+        return str(video.generation.project) if video.generation else NOTHING
 
     @display(description="Pixels", ordering="width")
     def picture(self, video: Video) -> str:
@@ -93,5 +116,46 @@ class VideoAdmin(ReadOnlyAdmin):
             "player": player(video),
             "generation": generation,
             "original": video,
+            "may_edit": access(request).may("edit", generation.project_id),
         }
         return TemplateResponse(request, "admin/generations/video/page.html", context)
+
+    def trash_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        return self._do(
+            request,
+            pk,
+            trash.trash,
+            "In the trash. Its files are deleted in {days} days, unless somebody brings it back.",
+        )
+
+    def restore_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        return self._do(request, pk, trash.restore, "Back from the trash.")
+
+    def _do(self, request: HttpRequest, pk: Any, do: Callable[..., None], done: str) -> HttpResponse:
+        video = self.get_or_404(request, str(pk))
+        try:
+            do(video, by=person(request))
+            messages.success(request, done.format(days=settings.TRASH_DAYS))
+        except (Refused, PermissionDenied) as refusal:
+            messages.error(request, str(refusal))
+        return HttpResponseRedirect(reverse(CHANGE, args=[video.pk]))
+
+    @admin.action(description="Move to the trash", permissions=["view"])
+    def move_to_trash(self, request: HttpRequest, queryset: QuerySet[Video]) -> HttpResponse | None:
+        return self._each(request, queryset, trash.trash, "moved to the trash")
+
+    @admin.action(description="Bring back from the trash", permissions=["view"])
+    def bring_back(self, request: HttpRequest, queryset: QuerySet[Video]) -> HttpResponse | None:
+        return self._each(request, queryset, trash.restore, "brought back")
+
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[Video], do: Callable[..., None], done: str
+    ) -> HttpResponse | None:
+        count, refused = 0, []
+        for video in queryset.select_related("generation__project"):
+            try:
+                do(video, by=person(request))
+                count += 1
+            except (Refused, PermissionDenied) as refusal:
+                refused.append(str(refusal))
+        return told(request, f"{count} {'video' if count == 1 else 'videos'} {done}." if count else "", refused)

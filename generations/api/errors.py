@@ -8,6 +8,7 @@ from rest_framework import exceptions, status
 from generations.catalog import InvalidInputs
 from generations.models import Generation
 from generations.services import NeedsConfirmation, PriceUnknown, Refused
+from generations.trash import Deleted
 from kling_studio.api import ApiError, as_api_error
 
 
@@ -19,6 +20,11 @@ def _(error: InvalidInputs) -> Exception:
 @as_api_error.register
 def _(error: Refused) -> Exception:
     return ApiError(status.HTTP_409_CONFLICT, error.code, str(error))
+
+
+@as_api_error.register
+def _(error: Deleted) -> Exception:
+    return ApiError(status.HTTP_410_GONE, error.code, str(error))
 
 
 @as_api_error.register

@@ -2,7 +2,7 @@ import django_filters
 from django.db.models import QuerySet
 
 from generations import services
-from generations.models import Approval, Element, Generation, Status
+from generations.models import Approval, Element, Generation, Status, Video
 from projects.api.filters import ArchivedFilter, MomentFilter, TagFilter
 
 
@@ -24,6 +24,26 @@ class ElementFilter(ArchivedFilter):
     class Meta:
         model = Element
         fields = ["project", "archived"]
+
+
+class VideoFilter(django_filters.FilterSet):
+    """What is in the trash, or was deleted from it, is left out unless it is asked for."""
+
+    project = django_filters.UUIDFilter(field_name="generation__project")
+    trashed = django_filters.BooleanFilter(method="by_trashed", label="true: those in the trash instead of the others")
+    created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
+    created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
+
+    class Meta:
+        model = Video
+        fields = ["project", "generation", "trashed", "created_after", "created_before"]
+
+    def filter_queryset(self, queryset: QuerySet[Video]) -> QuerySet[Video]:
+        rows: QuerySet[Video] = super().filter_queryset(queryset)
+        return rows.filter(trashed_at__isnull=not self.form.cleaned_data["trashed"])
+
+    def by_trashed(self, queryset: QuerySet[Video], name: str, value: bool) -> QuerySet[Video]:
+        return queryset
 
 
 class ApprovalFilter(django_filters.FilterSet):

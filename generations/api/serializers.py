@@ -8,15 +8,25 @@ from generations import catalog, services
 from generations.api.errors import link
 from generations.catalog import Endpoint
 from generations.failures import Failure
-from generations.models import Approval, Element, Generation, GenerationEvent, Status, Video
+from generations.models import (
+    Approval,
+    Element,
+    Generation,
+    GenerationEvent,
+    Priority,
+    Status,
+    UnassignedPrediction,
+    Video,
+)
 from kling_studio.api import MoneyField, Strict, dollars
-from projects.api.serializers import FiguresSerializer
+from projects.api.serializers import SIGNED, FiguresSerializer
 
 CURRENCY = "USD"
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 TAGS_HELP = (
     "for reports and filters, never sent to the provider; without own ones, reports take those of the start image"
 )
+PRIORITY_HELP = "its place among what its project has queued; projects take turns, whatever their priorities"
 WARNINGS_HELP = "sentences: each soft budget that is over its limit now"
 
 
@@ -64,7 +74,7 @@ class EndpointSerializer(serializers.Serializer):
 
 
 class VideoSerializer(serializers.ModelSerializer):
-    url = serializers.FileField(source="file", read_only=True, help_text="signed, expires")
+    url = serializers.FileField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
     poster_url = serializers.FileField(source="poster", read_only=True, allow_null=True, help_text="signed, expires")
     duration = serializers.FloatField(allow_null=True, help_text="seconds")
     fps = serializers.FloatField(allow_null=True, help_text="frames per second")
@@ -86,6 +96,8 @@ class VideoSerializer(serializers.ModelSerializer):
             "sha256",
             "probe_error",
             "created_at",
+            "trashed_at",
+            "purged_at",
         ]
         read_only_fields = fields
 
@@ -107,7 +119,21 @@ class RequestSerializer(serializers.ModelSerializer):
         read_only_fields = fields
 
 
+class PriorityField(serializers.ChoiceField):
+    """A word here, a number in the database."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__([priority.name.lower() for priority in Priority], help_text=PRIORITY_HELP, **options)
+
+    def to_internal_value(self, data: Any) -> Any:
+        return Priority[super().to_internal_value(data).upper()]
+
+    def to_representation(self, value: Any) -> str:
+        return Priority(value).name.lower()
+
+
 class GenerationSerializer(serializers.ModelSerializer):
+    priority = PriorityField(read_only=True)
     element_list = serializers.SerializerMethodField()
     tags = serializers.ListField(child=serializers.CharField(), help_text=TAGS_HELP)
     multi_prompt = serializers.ListField(child=serializers.DictField())
@@ -116,7 +142,10 @@ class GenerationSerializer(serializers.ModelSerializer):
     )
     charged = MoneyField(allow_null=True, help_text="null until the provider's bill, or its success, tells")
     currency = serializers.SerializerMethodField()
-    error = serializers.SerializerMethodField()
+    error = serializers.SerializerMethodField(help_text="why it failed; null: it has not")
+    trouble = serializers.SerializerMethodField(
+        help_text="why the last try to hand it over or to store it came to nothing; it is tried again by itself"
+    )
     progress = serializers.SerializerMethodField(help_text="percent, estimated from the endpoint's usual duration")
     approval = RequestSerializer(allow_null=True, help_text="null: none was ever asked for")
     videos = VideoSerializer(many=True)
@@ -138,11 +167,13 @@ class GenerationSerializer(serializers.ModelSerializer):
             "multi_prompt",
             "element_list",
             "tags",
+            "priority",
             "quote",
             "charged",
             "currency",
             "prediction_id",
             "error",
+            "trouble",
             "progress",
             "approval",
             "videos",
@@ -169,11 +200,14 @@ class GenerationSerializer(serializers.ModelSerializer):
 
     @extend_schema_field(FailureSerializer(allow_null=True))
     def get_error(self, generation: Generation) -> dict[str, str] | None:
-        # While it is stored, the code tells of a try that will be repeated.
+        # Before, the code tells of a try that will be repeated: see `trouble`.
         if generation.status != Status.FAILED:
             return None
         failure = Failure(generation.error_code, generation.error_message)
         return {"code": failure.code, "message": failure.sentence, "detail": failure.provider_says}
+
+    def get_trouble(self, generation: Generation) -> str | None:
+        return (generation.error_message or None) if generation.status != Status.FAILED else None
 
     def get_progress(self, generation: Generation) -> int:
         return services.progress(generation)
@@ -188,6 +222,30 @@ class QueuedGenerationSerializer(GenerationSerializer):
 
     def get_warnings(self, generation: Generation) -> list[str]:
         return services.soft_budget_warnings([generation])
+
+
+class CandidateSerializer(serializers.ModelSerializer):
+    """A prediction at the provider that may be what became of an unconfirmed generation."""
+
+    model = serializers.CharField(source="endpoint", help_text="empty: the provider does not tell it")
+    status = serializers.CharField(source="provider_status", help_text="the provider's word")
+    found_in = serializers.ChoiceField(choices=UnassignedPrediction.FoundBy.choices, source="found_by")
+    inputs = serializers.DictField(help_text="as the provider tells them, without secrets; empty where it hides them")
+    videos = VideoSerializer(many=True, help_text="what is stored of it, so that it can't expire")
+
+    class Meta:
+        model = UnassignedPrediction
+        fields = ["id", "prediction_id", "model", "status", "made_at", "found_at", "found_in", "inputs", "videos"]
+        read_only_fields = fields
+
+
+class AssignFields(Strict):
+    candidate = serializers.UUIDField(help_text="the id of one of its candidates")
+    reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
+
+
+class NotMadeFields(Strict):
+    reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
 
 
 class EventSerializer(serializers.ModelSerializer):
@@ -220,10 +278,12 @@ class QuoteRequest(WithInputs):
 
 class GenerationChanges(WithInputs):
     tags = serializers.ListField(child=serializers.CharField(), required=False)
+    priority = PriorityField(required=False)
 
 
 class NewGeneration(QuoteRequest):
     tags = serializers.ListField(child=serializers.CharField(), default=list)
+    priority = PriorityField(default=Priority.NORMAL)
     queue = serializers.BooleanField(default=False)
     confirm = serializers.BooleanField(default=False)
 
@@ -232,6 +292,14 @@ class Confirmation(Strict):
     confirm = serializers.BooleanField(
         default=False, help_text="pay for another one although the same video exists or is on its way"
     )
+
+
+class ReasonFields(Strict):
+    reason = serializers.CharField(max_length=500)
+
+
+class OptionalReasonFields(Strict):
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
 
 
 class CancelFields(Strict):

@@ -3,6 +3,7 @@ from rest_framework.routers import SimpleRouter
 
 from generations.api import views
 from generations.api.spend import SpendViewSet
+from generations.api.webhooks import WaveSpeedWebhook
 
 router = SimpleRouter(use_regex_path=False)
 router.register("endpoints", views.EndpointViewSet, basename="endpoint")
@@ -21,6 +22,17 @@ SPEND = {
 }
 urlpatterns = [
     *router.urls,
+    *(
+        path(
+            f"projects/<uuid:project_id>/{action}/",
+            views.ProjectPauseViewSet.as_view({"post": action}),
+            name=f"project-{action}",
+        )
+        for action in ("pause", "resume")
+    ),
+    path(
+        "webhooks/wavespeed/<uuid:generation>/", WaveSpeedWebhook.as_view({"post": "create"}), name="wavespeed-webhook"
+    ),
     *(
         path(f"{below}spend/{name}", SpendViewSet.as_view({"get": action}), name=f"{scope}-{action}")
         for scope, below in (("spend", ""), ("project-spend", "projects/<uuid:project_id>/"))

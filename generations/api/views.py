@@ -8,19 +8,23 @@ from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import catalog, services
+from generations import catalog, decisions, services, trash
 from generations.api import errors  # noqa: F401  # registers them
-from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter
+from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter, VideoFilter
 from generations.api.serializers import (
+    PRIORITY_HELP,
     TAGS_HELP,
     UUID_SCHEMA,
     ApprovalSerializer,
     ApprovedSerializer,
     ApproveFields,
+    AssignFields,
     CancelFields,
+    CandidateSerializer,
     Confirmation,
     ElementFields,
     ElementSerializer,
@@ -31,19 +35,24 @@ from generations.api.serializers import (
     NewElement,
     NewGeneration,
     NoFields,
+    NotMadeFields,
+    OptionalReasonFields,
     QueuedGenerationSerializer,
     QuoteRequest,
     QuoteSerializer,
+    ReasonFields,
     RejectFields,
     VideoSerializer,
     inputs_schema,
 )
 from generations.inputs import LONGEST_TAG, MOST_TAGS
-from generations.models import Approval, Element, Generation, Video
+from generations.models import Approval, Element, Generation, Priority, Video
 from kling_studio.api import Api
 from projects import permissions
+from projects.api.serializers import ProjectSerializer
 from projects.api.views import visible_project
 from projects.idempotency import idempotent
+from projects.models import Project
 
 
 def _body(own: dict[str, Any], required: list[str]) -> dict[str, Any]:
@@ -63,17 +72,25 @@ TAGS = {
         "description": f"{TAGS_HELP[0].upper()}{TAGS_HELP[1:]}.",
     }
 }
+PRIORITY = {
+    "priority": {
+        "type": "string",
+        "enum": [priority.name.lower() for priority in Priority],
+        "description": f"{PRIORITY_HELP[0].upper()}{PRIORITY_HELP[1:]}. Normal unless you say so.",
+    }
+}
 QUOTE_BODY = _body(WHAT, ["project", "endpoint"])
 NEW_BODY = _body(
     {
         **WHAT,
         **TAGS,
+        **PRIORITY,
         "queue": {**SWITCH, "description": "Reserve its price and let it into the queue."},
         "confirm": {**SWITCH, "description": "Pay although the same video exists or is on its way."},
     },
     ["project", "endpoint"],
 )
-PATCH_BODY = _body(TAGS, [])
+PATCH_BODY = _body({**TAGS, **PRIORITY}, [])
 
 
 class EndpointViewSet(Api):
@@ -161,7 +178,12 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         asked = self.valid(NewGeneration)
         project = visible_project(self.person, asked["project"])
         generation = services.create(
-            project, endpoint=asked["endpoint"], inputs=asked["inputs"], tags=asked["tags"], by=self.person
+            project,
+            endpoint=asked["endpoint"],
+            inputs=asked["inputs"],
+            tags=asked["tags"],
+            priority=asked["priority"],
+            by=self.person,
         )
         if not asked["queue"]:
             return self._row(generation, status.HTTP_201_CREATED)
@@ -169,11 +191,18 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self._queued(generation)
 
     @extend_schema(request=PATCH_BODY, responses=GenerationSerializer)
+    @transaction.atomic
     def partial_update(self, request: Request, pk: UUID) -> Response:
-        """Changes the inputs of a draft that are named, null unsets one; `tags` replace all that it has."""
+        """Changes the inputs of a draft that are named, null unsets one; `tags` replace all that it has.
+
+        `priority` may be changed until it is submitted, and leaves a request for approval alone.
+        """
         generation, changes = self.get_object(), self.valid(GenerationChanges)
-        inputs = {**services.inputs_of(generation), **changes["inputs"]}
-        services.update(generation, inputs=inputs, tags=changes.get("tags"), by=self.person)
+        if changes["inputs"] or "tags" in changes or "priority" not in changes:
+            inputs = {**services.inputs_of(generation), **changes["inputs"]}
+            services.update(generation, inputs=inputs, tags=changes.get("tags"), by=self.person)
+        if "priority" in changes:
+            services.prioritise(generation, priority=changes["priority"], by=self.person)
         return self._row(generation)
 
     @extend_schema(request=QUOTE_BODY, responses=QuoteSerializer)
@@ -252,6 +281,35 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         services.ignore_result(generation, by=self.person)
         return self._row(generation)
 
+    @extend_schema(responses=CandidateSerializer(many=True))
+    @action(detail=True, methods=["get"], filter_backends=[])
+    def candidates(self, request: Request, pk: UUID) -> Response:
+        """The predictions at the provider that may be what became of an unconfirmed generation; for owners, as they may be others'."""
+        generation = self.get_object()
+        permissions.require(self.person, "manage", generation.project)
+        return self.listed(decisions.candidates_of(generation), CandidateSerializer)
+
+    @extend_schema(request=AssignFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def assign(self, request: Request, pk: UUID) -> Response:
+        """An owner decides that it became this candidate: it goes on as if its reply had come."""
+        generation, fields = self.get_object(), self.valid(AssignFields)
+        candidate = generation.candidates.filter(pk=fields["candidate"]).first()
+        if candidate is None:
+            raise ValidationError({"candidate": ["This is none of its candidates: see candidates/."]})
+        decisions.assign(generation, candidate, by=self.person, reason=fields["reason"])
+        return self._row(generation)
+
+    @extend_schema(request=NotMadeFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"], url_path="not-made", url_name="not-made")
+    @idempotent
+    def not_made(self, request: Request, pk: UUID) -> Response:
+        """An owner decides that it was not made: it has failed, and its money is free. Refused in the first 15 minutes (409)."""
+        generation = self.get_object()
+        decisions.settle_not_made(generation, by=self.person, reason=self.valid(NotMadeFields)["reason"])
+        return self._row(generation)
+
     @extend_schema(responses=EventSerializer(many=True))
     @action(detail=True, methods=["get"], filter_backends=[])
     def events(self, request: Request, pk: UUID) -> Response:
@@ -264,6 +322,36 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def _queued(self, generation: Generation) -> Response:
         row = self.get_queryset().get(pk=generation.pk)
         return self.shown(row, QueuedGenerationSerializer, status.HTTP_202_ACCEPTED)
+
+
+class ProjectPauseViewSet(Api):
+    """Below a project: whether what is queued in it is submitted."""
+
+    queryset = Project.objects.none()
+    serializer_class = ProjectSerializer
+    filter_backends = []
+
+    @extend_schema(request=ReasonFields, responses=ProjectSerializer)
+    @idempotent
+    def pause(self, request: Request, project_id: UUID) -> Response:
+        """Nothing of it is submitted any more. What is queued waits, its money stays held; what was submitted goes on."""
+        project = visible_project(self.person, project_id)
+        services.pause_project(project, reason=self.valid(ReasonFields)["reason"], by=self.person)
+        return self._row(project_id)
+
+    @extend_schema(request=OptionalReasonFields, responses=ProjectSerializer)
+    @idempotent
+    def resume(self, request: Request, project_id: UUID) -> Response:
+        """What is queued goes on in turn. What a studio owner paused, only studio owners resume."""
+        project = visible_project(self.person, project_id)
+        services.resume_project(project, reason=self.valid(OptionalReasonFields).get("reason", ""), by=self.person)
+        return self._row(project_id)
+
+    def _row(self, pk: UUID) -> Response:
+        return self.shown(visible_project(self.person, pk), ProjectSerializer)
+
+    def get_serializer_context(self) -> dict[str, Any]:
+        return {**super().get_serializer_context(), "roles": permissions.roles(self.person)}
 
 
 class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
@@ -301,14 +389,33 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self.shown(self.get_queryset().get(pk=approval.pk), ApprovalSerializer)
 
 
-class VideoViewSet(mixins.RetrieveModelMixin, Api):
+class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Video.objects.none()
     serializer_class = VideoSerializer
+    filterset_class = VideoFilter
+    ordering_fields = ["created_at", "trashed_at", "bytes"]
 
     def get_queryset(self) -> QuerySet[Video]:
-        return Video.objects.filter(generation__project__in=permissions.visible_projects(self.person))
+        rows = Video.objects.filter(generation__project__in=permissions.visible_projects(self.person))
+        return rows.select_related("generation__project")
+
+    @extend_schema(responses={204: OpenApiResponse(description="In the trash: 30 days later its files are deleted.")})
+    def destroy(self, request: Request, pk: UUID) -> Response:
+        trash.trash(self.get_object(), by=self.person)
+        return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None, responses=VideoSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def restore(self, request: Request, pk: UUID) -> Response:
+        """Out of the trash; 410 when its files are deleted by now."""
+        video = self.get_object()
+        trash.restore(video, by=self.person)
+        return self.shown(video, VideoSerializer)
 
     @extend_schema(responses={302: OpenApiResponse(description="To a signed address of the file, which expires.")})
     @action(detail=True, methods=["get"])
     def download(self, request: Request, pk: UUID) -> HttpResponseRedirect:
-        return HttpResponseRedirect(self.get_object().file.url)
+        video = self.get_object()
+        trash.require_files(video)
+        return HttpResponseRedirect(video.file.url)

@@ -1,29 +1,41 @@
-"""The steps of a generation: admit, submit, poll, store, settle. Each does one thing, is safe to run twice, and enqueues nothing.
+"""The steps of a generation: admit, submit, resolve, poll, store, settle. Each does one thing, is safe to run twice, and enqueues nothing.
 
 A step leases its row and commits, does the slow work without a transaction, then commits the outcome, guarded by its lease.
 """
 
-from generations.lifecycle.poll import poll, poll_interval
-from generations.lifecycle.settle import book_refunds, booked_bill, new_refunds, pause_if_overcharged, settle
+from generations.lifecycle.adopt import adopt
+from generations.lifecycle.lane import admit, ask_for_worker, resume_if_account_is_back
+from generations.lifecycle.poll import poll
+from generations.lifecycle.resolve import look_interval, resolve
+from generations.lifecycle.settle import book_refunds, booked_bill, settle
 from generations.lifecycle.store import store
-from generations.lifecycle.submit import UNCONFIRMED_OCCUPIES, admit, adopt, recover_submit, request_body, submit
-from generations.lifecycle.timing import REDELIVERY, RESULTS_LAST
+from generations.lifecycle.submit import recover_submit, request_body, submit, take_up_announced
+from generations.lifecycle.success import new_refunds, pause_if_overcharged
+from generations.lifecycle.timing import RESULTS_LAST, poll_interval, redelivery
+from generations.lifecycle.unassigned import candidates, find_orphans, store_unassigned
 
 __all__ = [
-    "REDELIVERY",
     "RESULTS_LAST",
-    "UNCONFIRMED_OCCUPIES",
     "admit",
     "adopt",
+    "ask_for_worker",
     "book_refunds",
     "booked_bill",
+    "candidates",
+    "find_orphans",
+    "look_interval",
     "new_refunds",
     "pause_if_overcharged",
     "poll",
     "poll_interval",
     "recover_submit",
+    "redelivery",
     "request_body",
+    "resolve",
+    "resume_if_account_is_back",
     "settle",
     "store",
+    "store_unassigned",
     "submit",
+    "take_up_announced",
 ]

@@ -3,38 +3,49 @@
 import uuid
 from datetime import timedelta
 
-import structlog
-from django.conf import settings
-from django.db import transaction
 from django.utils import timezone
 
-from generations import bill, failures, provider
+from generations import failures, provider
+from generations.lifecycle import lane
+from generations.lifecycle.adopt import adopt_announced
 from generations.lifecycle.evidence import keep
-from generations.lifecycle.settle import FIRST_SETTLEMENT, pause_if_overcharged
-from generations.lifecycle.timing import MARGIN, REDELIVERY, RESULTS_LAST
+from generations.lifecycle.success import is_made, output_urls, succeeded
+from generations.lifecycle.timing import RESULTS_LAST, call_lease, poll_interval
+from generations.lifecycle.unassigned import stored_for
 from generations.models import Exchange, Generation, Status
 from generations.wavespeed import errors
-from generations.wavespeed.replies import COMPLETED, Prediction
+from generations.wavespeed.replies import COMPLETED
 from generations.wavespeed.transport import Exchange as Evidence
-from projects import spend
-from projects.money import shown
-
-log = structlog.get_logger(__name__)
 
 
 def poll(pk: uuid.UUID) -> Status | None:
-    """Asks for the result once; the status that it moved to, if it moved. Only a clear terminal answer is a verdict."""
-    token = Generation.objects.lease(pk, settings.WAVESPEED_DEADLINE + MARGIN, status=Status.PROCESSING)
+    """Asks for the result once; the status that it moved to, if it moved. Only a clear terminal answer is a verdict.
+
+    Also of what had failed and is due again: there may be a video after all.
+    """
+    token = Generation.objects.lease(pk, call_lease(), status=Status.PROCESSING) or Generation.objects.lease(
+        pk, call_lease(), status=Status.FAILED, next_action_at__isnull=False
+    )
     if token is None:
         return None
     generation = Generation.objects.get(pk=pk)
-    assert generation.prediction_id
     try:
+        if not generation.prediction_id:
+            assert generation.status == Status.FAILED
+            return _look_for_prediction(generation, token)
+        if stored := stored_for(generation):
+            # Its video is here, whatever the provider says by now.
+            return succeeded(generation, stored.outputs, token=token)
         prediction = provider.client().result(generation.prediction_id)
     except errors.WaveSpeedError as error:
-        return _no_verdict(generation, token, str(error), error.exchange)
-    if prediction.status == COMPLETED and output_urls(prediction):
-        return _succeeded(generation, token, prediction)
+        # Silence, refusals and nonsense say nothing of the video, however long they last.
+        is_answer = isinstance(error, errors.NotFound)
+        status = _no_verdict(generation, token, str(error), error.exchange, is_answer=is_answer)
+        lane.pause_if_account_problem(error, needed=generation.quote or 0)
+        return status
+    if is_made(prediction):
+        keep(pk, Exchange.Kind.RESULT, prediction.exchange, summary="completed", prediction_id=prediction.id)
+        return succeeded(generation, output_urls(prediction), token=token)
     if prediction.is_terminal and prediction.status != COMPLETED:
         failure = failures.of_task(prediction.status, prediction.code, prediction.error)
         keep(
@@ -45,52 +56,24 @@ def poll(pk: uuid.UUID) -> Status | None:
             prediction_id=prediction.id,
         )
         return _failed(generation, token, failure)
-    return _no_verdict(
-        generation, token, prediction.status, prediction.exchange if prediction.status == COMPLETED else None
-    )
+    exchange = prediction.exchange if prediction.status == COMPLETED else None
+    return _no_verdict(generation, token, prediction.status, exchange, is_answer=True)
 
 
-def output_urls(prediction: Prediction) -> list[str]:
-    """The URLs among the outputs, which are URLs or objects with one."""
-    candidates = [output.get("url") if isinstance(output, dict) else output for output in prediction.outputs]
-    return [url for url in candidates if isinstance(url, str) and url]
-
-
-def _succeeded(generation: Generation, token: uuid.UUID, prediction: Prediction) -> Status | None:
-    billed = _billed(prediction.id)
-    amount = generation.quote or 0 if billed is None else billed
-    keep(generation.pk, Exchange.Kind.RESULT, prediction.exchange, summary="completed", prediction_id=prediction.id)
-    with transaction.atomic():
-        moved = Generation.objects.move(
-            generation.pk,
-            Status.PROCESSING,
-            Status.STORING,
-            token=token,
-            reason=f"Made by the provider for {shown(amount)}.",
-            outputs=output_urls(prediction),
-            charged=amount,
-            next_action_at=timezone.now() + REDELIVERY,
-            settle_at=timezone.now() + FIRST_SETTLEMENT,
-        )
-        reservation = spend.reservation_of(generation.pk)
-        if moved and reservation:
-            spend.charge(reservation, amount=amount, key=f"charge:{generation.pk}", reason="Made by the provider.")
-            pause_if_overcharged(generation, reservation)
-    return Status.STORING if moved else None
-
-
-def _billed(prediction_id: str) -> int | None:
-    """What the provider has deducted by now, in micro-dollars; None where it can't be seen (yet)."""
-    try:
-        billed = bill.of(prediction_id)
-    except errors.WaveSpeedError as error:
-        log.warning("bill_not_read", prediction=prediction_id, reason=str(error))
-        return None
-    return billed.deducted if billed.deducts else None
+def _look_for_prediction(generation: Generation, token: uuid.UUID) -> Status | None:
+    """It was settled as not made; a webhook may have named one since."""
+    if not adopt_announced(generation.pk):
+        return _failed(generation, token, failures.Failure(generation.error_code, generation.error_message))
+    Generation.objects.save_leased(generation.pk, token, release=True)
+    return None
 
 
 def _failed(generation: Generation, token: uuid.UUID, failure: failures.Failure) -> Status | None:
-    """Failed at once, but its money stays held until `settle` has read the bill."""
+    """Failed at once, but its money stays held until `settle` has read the bill. What had failed before stays so."""
+    if generation.status == Status.FAILED:
+        bill_to_read = {"settle_at": timezone.now()} if generation.prediction_id else {}
+        Generation.objects.save_leased(generation.pk, token, release=True, next_action_at=None, **bill_to_read)
+        return None
     moved = Generation.objects.move(
         generation.pk,
         Status.PROCESSING,
@@ -106,8 +89,10 @@ def _failed(generation: Generation, token: uuid.UUID, failure: failures.Failure)
     return Status.FAILED if moved else None
 
 
-def _no_verdict(generation: Generation, token: uuid.UUID, why: str, exchange: Evidence | None) -> Status | None:
-    """Still running, or no sense in the answer: ask again later, until the provider can't have a result any more."""
+def _no_verdict(
+    generation: Generation, token: uuid.UUID, why: str, exchange: Evidence | None, *, is_answer: bool
+) -> Status | None:
+    """Ask again later, until the provider can't have a result any more and its own answer, of this prediction, is that it has none."""
     assert generation.submitted_at
     if exchange is not None and generation.attempts < 5:
         keep(
@@ -118,7 +103,7 @@ def _no_verdict(generation: Generation, token: uuid.UUID, why: str, exchange: Ev
             prediction_id=generation.prediction_id or "",
         )
     elapsed = timezone.now() - generation.submitted_at
-    if elapsed > RESULTS_LAST:
+    if is_answer and elapsed > RESULTS_LAST:
         return _failed(generation, token, failures.Failure("result_expired", why))
     wait = poll_interval(elapsed.total_seconds(), provider.usual_seconds(generation.endpoint))
     attempts = min(generation.attempts + 1, 30_000) if exchange is not None else generation.attempts
@@ -126,11 +111,3 @@ def _no_verdict(generation: Generation, token: uuid.UUID, why: str, exchange: Ev
         generation.pk, token, release=True, attempts=attempts, next_action_at=timezone.now() + timedelta(seconds=wait)
     )
     return None
-
-
-def poll_interval(elapsed: float, usual: float) -> float:
-    """Seconds until the next poll: sparse before the usual duration, then every few seconds, then backing off to ten minutes."""
-    often = settings.WAVESPEED_POLL_SECONDS
-    if elapsed < usual:
-        return min(max(often, (usual - elapsed) / 4), 30.0)
-    return min(max(often, (elapsed - 2 * usual) / 10), 600.0)

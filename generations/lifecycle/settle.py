@@ -9,8 +9,18 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import alerts, bill
-from generations.models import Exchange, Generation, PausedEndpoint
+from generations import bill, provider
+from generations.lifecycle.evidence import keep
+from generations.lifecycle.success import (
+    is_made,
+    new_refunds,
+    output_urls,
+    pause_if_overcharged,
+    refund_key,
+    succeeded,
+)
+from generations.lifecycle.timing import RESULTS_LAST
+from generations.models import Exchange, Generation, Status
 from generations.wavespeed import errors
 from projects import spend
 from projects.models import EntryKind, SpendEntry
@@ -18,12 +28,12 @@ from projects.money import shown
 
 log = structlog.get_logger(__name__)
 
-FIRST_SETTLEMENT = timedelta(seconds=30)
 STOP_LOOKING_FOR_BILL = timedelta(days=7)
 
 
 def settle(pk: uuid.UUID) -> None:
     """Compares the books with the provider's bill: corrects a charge, or ends the hold of a failure as the provider billed it."""
+    Generation.objects.filter(pk=pk, settle_sent_at__isnull=False).update(settle_sent_at=None)
     generation = Generation.objects.filter(pk=pk, settle_at__isnull=False).first()
     reservation = spend.reservation_of(pk)
     if generation is None or reservation is None or not generation.prediction_id:
@@ -34,7 +44,8 @@ def settle(pk: uuid.UUID) -> None:
         log.warning("bill_not_read", generation=str(pk), reason=str(error))
         _settle_later(generation)
         return
-    if spend.is_held(reservation):
+    is_charged = reservation.entries.filter(kind=EntryKind.CHARGE).exists()
+    if generation.status == Status.FAILED and not is_charged:
         _settle_failure(generation, reservation, billed)
     else:
         _settle_charge(generation, reservation, billed)
@@ -49,29 +60,34 @@ def _settle_charge(generation: Generation, reservation: SpendEntry, billed: bill
     with transaction.atomic():
         if not _is_settled_now(generation) or not billed.deducts:
             return
-        difference = billed.deducted - spend.charged(generation.pk)
-        if difference:
+        charged = spend.charged(generation.pk)
+        # The refunds that are booked after this leave what the provider keeps.
+        due = billed.net + sum(row.amount for row in new_refunds(generation.pk, billed))
+        if due != charged:
             spend.adjust(
                 reservation,
-                amount=difference,
-                key=f"settle:{generation.pk}",
+                amount=due - charged,
+                key=f"settle:{generation.pk}:{charged}:{due}",
                 reason="The provider billed another amount.",
             )
         booked_bill(generation, reservation, billed)
-        if difference > 0:
+        if due > charged:
             pause_if_overcharged(generation, reservation)
 
 
 def _settle_failure(generation: Generation, reservation: SpendEntry, billed: bill.Bill) -> None:
-    """Refunded → release; deducted and not refunded in time → charge; never deducted → release."""
+    """Refunded → release; deducted and not refunded in time → charge; never deducted → release.
+
+    While no refund is seen, the result is asked for again: a failure that was none becomes a late success.
+    """
     assert generation.completed_at
     is_overdue = timezone.now() - generation.completed_at > timedelta(hours=settings.WAVESPEED_REFUND_HOURS)
     is_refunded = bool(billed.rows) and billed.net <= 0
-    if not is_refunded and not is_overdue:
+    if not is_refunded and not (_has_really_failed(generation) and is_overdue):
         _settle_later(generation)
         return
     with transaction.atomic():
-        if not _is_settled_now(generation):
+        if not _is_settled_now(generation, status=Status.FAILED):
             return
         if billed.net > 0:
             spend.charge(
@@ -80,16 +96,40 @@ def _settle_failure(generation: Generation, reservation: SpendEntry, billed: bil
                 key=f"charge:{generation.pk}",
                 reason="It failed, and the provider billed it without a refund.",
             )
-        else:
+        elif spend.is_held(reservation):
             reason = "The provider refunded it." if billed.rows else "The provider never billed it."
             spend.release(reservation, key=f"release:{generation.pk}", reason=reason)
         booked_bill(generation, reservation, billed)
         pause_if_overcharged(generation, reservation)
 
 
-def _is_settled_now(generation: Generation) -> bool:
-    """False: another worker has settled it."""
-    return Generation.objects.filter(pk=generation.pk, settle_at__isnull=False).update(settle_at=None) == 1
+def _has_really_failed(generation: Generation) -> bool:
+    """False: it is made, or may still be, or nobody can say now. What the provider knows no more has failed."""
+    assert generation.prediction_id
+    assert generation.submitted_at
+    try:
+        prediction = provider.client().result(generation.prediction_id)
+    except errors.NotFound:
+        return True
+    except errors.WaveSpeedError as error:
+        log.warning("failure_not_confirmed", generation=str(generation.pk), reason=str(error))
+        return timezone.now() - generation.submitted_at > RESULTS_LAST
+    if is_made(prediction):
+        summary = "completed, after it was said to have failed"
+        keep(generation.pk, Exchange.Kind.RESULT, prediction.exchange, summary=summary, prediction_id=prediction.id)
+        succeeded(generation, output_urls(prediction))
+        return False
+    if prediction.is_terminal or timezone.now() - generation.submitted_at > RESULTS_LAST:
+        return True
+    # It is still being made: poll follows it from here.
+    Generation.objects.filter(pk=generation.pk, status=Status.FAILED).update(next_action_at=timezone.now())
+    return False
+
+
+def _is_settled_now(generation: Generation, **conditions: Status) -> bool:
+    """False: another worker has settled it, or it does not fit `conditions` any more."""
+    rows = Generation.objects.filter(pk=generation.pk, settle_at__isnull=False, **conditions)
+    return rows.update(settle_at=None) == 1
 
 
 def booked_bill(generation: Generation, reservation: SpendEntry, billed: bill.Bill) -> None:
@@ -105,42 +145,14 @@ def booked_bill(generation: Generation, reservation: SpendEntry, billed: bill.Bi
     Generation.objects.filter(pk=generation.pk).update(charged=spend.charged(generation.pk))
 
 
-def new_refunds(pk: uuid.UUID, billed: bill.Bill) -> list[bill.Row]:
-    """The refund rows that are not in the books: a release counts the refund that it was made for without an entry of it."""
-    kept = Exchange.objects.filter(generation_id=pk, kind=Exchange.Kind.BILL).values_list("detail", flat=True)
-    counted = {row["uuid"] for detail in kept for row in detail["rows"]}
-    booked = set(SpendEntry.objects.filter(reference=pk, kind=EntryKind.REFUND).values_list("key", flat=True))
-    return [row for row in billed.refunds if row.amount and row.uuid not in counted and _refund_key(row) not in booked]
-
-
 def book_refunds(reservation: SpendEntry, rows: list[bill.Row]) -> list[SpendEntry]:
     """Each row once, and none that gives back more than was charged: its deduct row is not in the books."""
     entries = []
     for row in rows:
         with contextlib.suppress(spend.RefundExceedsCharge):
             reason = "The provider refunded it."
-            entries.append(spend.refund(reservation, amount=row.amount, key=_refund_key(row), reason=reason))
+            entries.append(spend.refund(reservation, amount=row.amount, key=refund_key(row), reason=reason))
     return entries
-
-
-def _refund_key(row: bill.Row) -> str:
-    return f"refund:{row.uuid}"
-
-
-def pause_if_overcharged(generation: Generation, reservation: SpendEntry) -> None:
-    """A charge always lands; one above its reservation stops further ones of that endpoint until an owner resumes it."""
-    reserved, charged = reservation.reserved_delta, spend.charged(generation.pk)
-    if charged <= reserved:
-        return
-    log.error("overcharged", generation=str(generation.pk), reserved=reserved, charged=charged)
-    PausedEndpoint.objects.get_or_create(
-        endpoint=generation.endpoint,
-        defaults={
-            "reason": f"The provider charged {shown(charged)} where {shown(reserved)} was reserved "
-            f"(generation {generation.pk}). Check its price, then resume."
-        },
-    )
-    alerts.overcharged(generation, reserved=reserved, charged=charged)
 
 
 def _settle_later(generation: Generation) -> None:

@@ -1,22 +1,22 @@
-"""Submit: lets a queued generation into the lane and POSTs it once; what is unclear stays unconfirmed, never POSTed again."""
+"""Submit: POSTs what the lane let in, once; what is unclear stays unconfirmed, never POSTed again."""
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any, BinaryIO, cast
 
 import structlog
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
 from django.utils import timezone
 
-from generations import alerts, catalog, failures, provider
-from generations.lifecycle.evidence import keep
-from generations.lifecycle.poll import poll_interval
-from generations.lifecycle.timing import MARGIN, backoff
-from generations.models import Exchange, Generation, Lane, PausedEndpoint, Status
+from generations import catalog, failures, metrics, provider, restored
+from generations.lifecycle import lane
+from generations.lifecycle.adopt import adopt
+from generations.lifecycle.evidence import accepted, announced, keep, last_post, times_refused
+from generations.lifecycle.lane import Lease
+from generations.lifecycle.timing import backoff, call_lease
+from generations.models import Exchange, Generation, Status
 from generations.wavespeed import errors
 from projects import spend
 from projects.models import SourceImage
@@ -24,71 +24,90 @@ from projects.models import SourceImage
 log = structlog.get_logger(__name__)
 
 UPLOADS_LAST = timedelta(days=6)
-UNCONFIRMED_OCCUPIES = timedelta(minutes=15)
 REFUSALS_UNTIL_FAILED = 3
+# What a refusal means, and the code of the failure that it becomes when it comes again and again.
+REFUSALS: dict[type[errors.WaveSpeedError], str] = {
+    errors.Rejected: "rejected",
+    errors.KeyRefused: "key_refused",
+    errors.InsufficientCredits: "insufficient_credits",
+}
+# Of uploads that fail without end, the first tell enough.
+UPLOAD_EVIDENCE = 5
+MOST_ATTEMPTS = 30_000
+ANNOUNCED = (
+    "The provider's own message names a prediction of it, so it may be paid: it is looked for, and not sent again."
+)
 
 
-@dataclass(frozen=True)
-class Lease:
-    """A queued generation that was let into the lane, for one submit."""
-
-    pk: uuid.UUID
-    token: uuid.UUID
-
-
-@transaction.atomic
-def admit() -> Lease | None:
-    """Leases the queued generation whose turn it is, if the lane is open and has a slot."""
-    Lane.objects.get_or_create(pk=Lane.WAVESPEED)
-    lane = Lane.objects.select_for_update().get(pk=Lane.WAVESPEED)
-    now = timezone.now()
-    if lane.paused_at or (lane.slowed_until and lane.slowed_until > now):
-        return None
-    uploading = Q(status=Status.QUEUED, lease_until__gt=now)
-    at_once = Generation.objects.filter(
-        uploading
-        | Q(status__in=(Status.SUBMITTING, Status.PROCESSING))
-        | Q(status=Status.UNCONFIRMED, submitted_at__gt=now - UNCONFIRMED_OCCUPIES)
-    ).count()
-    this_minute = Generation.objects.filter(uploading | Q(submitted_at__gt=now - timedelta(minutes=1))).count()
-    if at_once >= settings.WAVESPEED_VIDEOS_AT_ONCE or this_minute >= settings.WAVESPEED_VIDEOS_PER_MINUTE:
-        return None
-    turn = (
-        Generation.objects.filter(
-            Q(lease_until=None) | Q(lease_until__lt=now), status=Status.QUEUED, next_action_at__lte=now
-        )
-        .exclude(endpoint__in=PausedEndpoint.objects.values("endpoint"))
-        .order_by("queued_at", "pk")
-        .values_list("pk", flat=True)
-        .first()
-    )
-    if turn is None:
-        return None
-    # Two uploads of two calls each, every call within the client's deadline.
-    token = Generation.objects.lease(turn, 4 * settings.WAVESPEED_DEADLINE + MARGIN, status=Status.QUEUED)
-    return Lease(turn, token) if token else None
+class _LeaseLost(Exception):
+    """Somebody else has the row."""
 
 
 def submit(lease: Lease) -> None:
     """Uploads what is needed, commits `submitting` with the exact body, and POSTs once; whatever comes back, never twice."""
     generation = Generation.objects.select_related("image", "end_image").get(pk=lease.pk)
-    try:
-        body = request_body(generation, _uploads(generation, lease))
-    except errors.WaveSpeedError as error:
-        _pause_if_account_problem(error)
-        _postpone(generation, lease, error, give_up=isinstance(error, errors.Rejected))
+    body = _body(generation, lease)
+    if body is None:
         return
+    number = _hand_over(generation, lease, body)
+    if number is None or not _is_remembered(number, generation, lease):
+        return
+    try:
+        prediction = provider.client().submit(
+            generation.endpoint, body, webhook_url=provider.webhook_url(generation.pk)
+        )
+    except errors.NotCreated as error:
+        metrics.submitted("not_created")
+        keep(
+            lease.pk,
+            Exchange.Kind.SUBMIT,
+            error.exchange,
+            summary=f"Not created: {error}",
+            refusal=REFUSALS.get(type(error), ""),
+        )
+        _refused(generation, lease, error)
+    except errors.WaveSpeedError as error:
+        metrics.submitted("unclear")
+        log.warning("submit_unclear", generation=str(lease.pk), reason=str(error))
+        keep(lease.pk, Exchange.Kind.SUBMIT, error.exchange, summary=f"Unclear: {error}")
+        unconfirm(lease.pk, token=lease.token, reason=f"The provider gave no clear answer: {error}")
+    else:
+        metrics.submitted("accepted")
+        # Evidence first, whatever has become of the lease: this reply is the sure match of the request.
+        keep(lease.pk, Exchange.Kind.SUBMIT, prediction.exchange, summary="Accepted", prediction_id=prediction.id)
+        _adopt_or_unconfirm(lease.pk, prediction.id, token=lease.token)
+
+
+def _body(generation: Generation, lease: Lease) -> dict[str, Any] | None:
+    """What is to be POSTed, with its pictures uploaded; None: not now, or never."""
+    try:
+        return request_body(generation, _uploads(generation, lease))
+    except _LeaseLost:
+        log.info("lease_lost", step="upload", generation=str(lease.pk))
+    except errors.WaveSpeedError as error:
+        _not_uploaded(generation, lease, error)
     except FileNotFoundError as error:
         _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("picture_missing", str(error)))
-        return
     except catalog.InvalidInputs as error:
         _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("rejected", str(error)))
-        return
     except Exception as error:
         # Storages raise what their vendor's library raises. Nothing was asked for yet, so it is safe to come back.
-        log.exception("upload_failed", generation=str(lease.pk))
-        _postpone(generation, lease, error, give_up=False)
-        return
+        log.exception("picture_not_read", generation=str(lease.pk))
+        why = f"The studio's storage did not give its picture, and will be asked again: {type(error).__name__}."
+        _postpone(generation, lease, "picture_not_read", why, **_again(generation))
+    return None
+
+
+@transaction.atomic
+def _hand_over(generation: Generation, lease: Lease, body: dict[str, Any]) -> int | None:
+    """Commits `submitting` with the exact body; the number of the request that may be sent now, or None."""
+    # First, as the lane is locked before generations.
+    number = restored.count()
+    if _unconfirm_announced(lease, Status.QUEUED):
+        return None
+    if lane.is_held(generation):
+        lane.put_back(lease)
+        return None
     submitting = Generation.objects.move(
         lease.pk,
         Status.QUEUED,
@@ -100,22 +119,35 @@ def submit(lease: Lease) -> None:
         attempts=generation.attempts,
         next_action_at=None,
         lease_token=lease.token,
-        lease_until=timezone.now() + timedelta(seconds=settings.WAVESPEED_DEADLINE + MARGIN),
+        lease_until=timezone.now() + timedelta(seconds=call_lease()),
     )
-    if not submitting:
-        return
+    return number if submitting else None
+
+
+def _is_remembered(number: int, generation: Generation, lease: Lease) -> bool:
+    """Whether the request may leave: the storage knows of it, so that a backup from before it will be found out."""
     try:
-        prediction = provider.client().submit(generation.endpoint, body)
-    except errors.NotCreated as error:
-        keep(lease.pk, Exchange.Kind.SUBMIT, error.exchange, summary=f"Not created: {error}")
-        _refused(generation, lease, error)
-    except errors.WaveSpeedError as error:
-        keep(lease.pk, Exchange.Kind.SUBMIT, error.exchange, summary=f"Unclear: {error}")
-        unconfirm(lease.pk, token=lease.token, reason=f"The provider gave no clear answer: {error}")
+        restored.remember(number)
+    except restored.EarlierDatabase as error:
+        restored.pause(str(error))
+        reason = "Not sent: the database was restored from a backup."
+    except Exception:
+        # Storages raise what their vendor's library raises. Nothing was sent, so it is safe to come back.
+        log.exception("not_remembered", generation=str(lease.pk))
+        reason = "Not sent, and will be tried again: the storage did not take the note that it is about to be."
     else:
-        # Evidence first, whatever has become of the lease: this reply is the sure match of the request.
-        keep(lease.pk, Exchange.Kind.SUBMIT, prediction.exchange, summary="Accepted", prediction_id=prediction.id)
-        adopt(lease.pk, prediction.id)
+        # The storage may have been slow: a row that was taken up meanwhile is not sent.
+        return Generation.objects.renew(lease.pk, lease.token, call_lease())
+    Generation.objects.move(
+        lease.pk,
+        Status.SUBMITTING,
+        Status.QUEUED,
+        token=lease.token,
+        reason=reason,
+        submitted_at=None,
+        **_again(generation),
+    )
+    return False
 
 
 def request_body(generation: Generation, uploads: dict[str, str]) -> dict[str, Any]:
@@ -136,67 +168,103 @@ def request_body(generation: Generation, uploads: dict[str, str]) -> dict[str, A
 
 
 def _uploads(generation: Generation, lease: Lease) -> dict[str, str]:
-    """The provider's URLs of this generation's own uploads, made anew when they would soon expire."""
+    """The provider's URLs of this generation's own uploads, made anew when they would soon expire; each call has a fresh lease."""
     if generation.uploaded_at and generation.uploaded_at > timezone.now() - UPLOADS_LAST:
         return dict(generation.uploads)
+
+    def renew() -> None:
+        if not Generation.objects.renew(lease.pk, lease.token, call_lease()):
+            raise _LeaseLost
+
     images = {"image": generation.image, "end_image": generation.end_image}
-    uploads = {name: _upload(image, f"{generation.pk}-{name}") for name, image in images.items() if image}
-    if not Generation.objects.save_leased(lease.pk, lease.token, uploads=uploads, uploaded_at=timezone.now()):
-        log.info("lease_lost", step="upload", generation=str(lease.pk))
+    uploads = {name: _upload(image, f"{generation.pk}-{name}", renew) for name, image in images.items() if image}
+    # What an earlier try said is over.
+    if not Generation.objects.save_leased(
+        lease.pk, lease.token, uploads=uploads, uploaded_at=timezone.now(), error_code="", error_message=""
+    ):
+        raise _LeaseLost
     return uploads
 
 
-def _upload(image: SourceImage, name: str) -> str:
+def _upload(image: SourceImage, name: str, renew: Callable[[], None]) -> str:
     extension = "png" if image.content_type == "image/png" else "jpg"
+    renew()
     with cast(BinaryIO, image.file.open("rb")) as file:
         return (
             provider.client()
-            .upload(file, filename=f"{name}.{extension}", size=image.bytes, content_type=image.content_type)
+            .upload(
+                file,
+                filename=f"{name}.{extension}",
+                size=image.bytes,
+                content_type=image.content_type,
+                before_sending=renew,
+            )
             .download_url
         )
 
 
-def _postpone(generation: Generation, lease: Lease, error: Exception, *, give_up: bool) -> None:
-    """An upload failed: nothing was asked for yet, so it waits in the queue; what will never pass fails in the end."""
-    if give_up and generation.attempts + 1 >= REFUSALS_UNTIL_FAILED:
-        _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("rejected", str(error)))
-        return
-    Generation.objects.save_leased(
-        lease.pk,
-        lease.token,
-        release=True,
-        attempts=generation.attempts + 1,
-        next_action_at=timezone.now() + backoff(generation.attempts),
-    )
+def _not_uploaded(generation: Generation, lease: Lease, error: errors.WaveSpeedError) -> None:
+    """Nothing was asked for yet, so it waits in the queue and says why; what is refused again and again fails in the end."""
+    why = f"Not uploaded, and will be tried again: {error}"
+    log.warning("not_uploaded", generation=str(lease.pk), reason=why)
+    refusal = REFUSALS.get(type(error), "")
+    if refusal or generation.attempts < UPLOAD_EVIDENCE:
+        keep(lease.pk, Exchange.Kind.UPLOAD, error.exchange, summary=f"Not uploaded: {error}", refusal=refusal)
+    if _is_refused_for_good(generation, error):
+        _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure(refusal, str(error)))
+    else:
+        _postpone(generation, lease, "not_uploaded", why, **_again(generation, error))
+
+
+def _postpone(generation: Generation, lease: Lease, code: str, why: str, **again: Any) -> None:
+    Generation.objects.save_leased(lease.pk, lease.token, release=True, error_code=code, error_message=why, **again)
 
 
 def _refused(generation: Generation, lease: Lease, error: errors.NotCreated) -> None:
     """Surely not created: back into the queue where it can pass later, else failed and released."""
-    if isinstance(error, errors.Rejected):
-        _fail_unbilled(generation, Status.SUBMITTING, lease, failures.Failure("rejected", str(error)))
+    if isinstance(error, errors.Rejected) or _is_refused_for_good(generation, error):
+        failure = failures.Failure(REFUSALS[type(error)], str(error))
+        _fail_unbilled(generation, Status.SUBMITTING, lease, failure)
         return
-    account_problem = isinstance(error, errors.KeyRefused | errors.InsufficientCredits)
-    if account_problem and not _pause_if_account_problem(error) and generation.attempts + 1 >= REFUSALS_UNTIL_FAILED:
-        code = "key_refused" if isinstance(error, errors.KeyRefused) else "insufficient_credits"
-        _fail_unbilled(generation, Status.SUBMITTING, lease, failures.Failure(code, str(error)))
+    if _unconfirm_announced(lease, Status.SUBMITTING):
         return
-    wait = max(backoff(generation.attempts), timedelta(seconds=error.retry_after or 0))
-    if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-        Lane.objects.filter(pk=Lane.WAVESPEED).update(slowed_until=timezone.now() + wait)
     Generation.objects.move(
         lease.pk,
         Status.SUBMITTING,
         Status.QUEUED,
         token=lease.token,
         reason=f"Not accepted, and will be tried again: {error}",
-        attempts=generation.attempts + 1,
         submitted_at=None,
-        next_action_at=timezone.now() + wait,
+        **_again(generation, error),
     )
+
+
+def _is_refused_for_good(generation: Generation, error: errors.WaveSpeedError) -> bool:
+    """Whether this request alone was refused three times in the same way. The account's fault does not count: it pauses the lane."""
+    refusal = REFUSALS.get(type(error), "")
+    if not refusal or lane.pause_if_account_problem(error, needed=generation.quote or 0):
+        return False
+    return times_refused(generation.pk, refusal, since=lane.last_pause_or_resume()) >= REFUSALS_UNTIL_FAILED
+
+
+def _again(generation: Generation, error: errors.WaveSpeedError | None = None) -> dict[str, Any]:
+    """When it is tried again. That others were faster is no failure of this one: then the whole lane slows."""
+    asked = timedelta(seconds=(error.retry_after if error else None) or 0)
+    # A request that was never sent passes later too, and is not too much.
+    was_answered = isinstance(error, errors.TryLater) and error.status is not None
+    if was_answered or isinstance(error, errors.TooMany):
+        return {"attempts": generation.attempts, "next_action_at": lane.slow(asked)}
+    return {
+        "attempts": min(generation.attempts + 1, MOST_ATTEMPTS),
+        "next_action_at": timezone.now() + max(backoff(generation.attempts), asked),
+    }
 
 
 @transaction.atomic
 def _fail_unbilled(generation: Generation, old: Status, lease: Lease, failure: failures.Failure) -> None:
+    """Failed, and its money released; unless the provider itself named a prediction of it, whatever else it said."""
+    if _unconfirm_announced(lease, old):
+        return
     failed = Generation.objects.move(
         lease.pk,
         old,
@@ -212,50 +280,11 @@ def _fail_unbilled(generation: Generation, old: Status, lease: Lease, failure: f
         spend.release(reservation, key=f"refused:{lease.pk}", reason=failure.sentence)
 
 
-def _pause_if_account_problem(error: errors.WaveSpeedError) -> bool:
-    """Pauses the lane when the whole account is refused, which a call that costs nothing tells; True if it is paused."""
-    if isinstance(error, errors.KeyRefused):
-        reason = "The provider refuses the studio's API key. Check WAVESPEED_API_KEY, then resume."
-        try:
-            provider.client().balance()
-        except errors.KeyRefused:
-            return _pause(reason)
-        except errors.WaveSpeedError:
-            return False
-    if isinstance(error, errors.InsufficientCredits):
-        return _pause("The provider's account has not enough credits. Top it up, then resume.")
-    return False
-
-
-def _pause(reason: str) -> bool:
-    log.error("lane_paused", reason=reason)
-    paused = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at=None).update(
-        paused_at=timezone.now(), paused_reason=reason, paused_by=None
-    )
-    if paused:
-        alerts.lane_paused(reason)
-    return True
-
-
-def adopt(pk: uuid.UUID, prediction_id: str) -> bool:
-    """The prediction is surely the one of this generation: it goes on from there."""
-    changes: dict[str, Any] = {"prediction_id": prediction_id, "next_action_at": timezone.now() + _first_poll(pk)}
-    return Generation.objects.move(
-        pk, Status.SUBMITTING, Status.PROCESSING, reason="Accepted by the provider.", **changes
-    ) or Generation.objects.move(
-        pk, Status.UNCONFIRMED, Status.PROCESSING, reason="The provider's answer came late: accepted.", **changes
-    )
-
-
-def _first_poll(pk: uuid.UUID) -> timedelta:
-    endpoint = Generation.objects.values_list("endpoint", flat=True).get(pk=pk)
-    return timedelta(seconds=poll_interval(0, provider.usual_seconds(endpoint)))
-
-
 def unconfirm(pk: uuid.UUID, *, reason: str, **guard: Any) -> bool:
-    """Nobody knows whether the request was accepted: the money stays held, and it is never POSTed again."""
+    """Nobody knows whether the request was accepted: the money stays held, and it is never POSTed again. `resolve` looks soon."""
+    first_look = timezone.now() + timedelta(seconds=settings.WAVESPEED_POLL_SECONDS)
     return Generation.objects.move(
-        pk, Status.SUBMITTING, Status.UNCONFIRMED, reason=reason, next_action_at=None, **guard
+        pk, Status.SUBMITTING, Status.UNCONFIRMED, reason=reason, next_action_at=first_look, **guard
     )
 
 
@@ -263,7 +292,49 @@ def recover_submit(pk: uuid.UUID) -> bool:
     """Takes up a submit whose worker died: adopts the reply if that was kept, else it is `unconfirmed`."""
     if not Generation.objects.filter(pk=pk, status=Status.SUBMITTING, lease_until__lt=timezone.now()).exists():
         return False
-    kept = Exchange.objects.filter(generation_id=pk, kind=Exchange.Kind.SUBMIT).exclude(prediction_id="").first()
-    if kept:
-        return adopt(pk, kept.prediction_id)
+    if prediction_id := accepted(pk):
+        return _adopt_or_unconfirm(pk, prediction_id)
     return unconfirm(pk, reason="The worker died while it submitted; whether the provider accepted is unknown.")
+
+
+def _adopt_or_unconfirm(pk: uuid.UUID, prediction_id: str, **guard: Any) -> bool:
+    """An answer that names another generation's prediction, as one from a gateway's cache would, says nothing of this request."""
+    return adopt(pk, prediction_id, reason="Accepted by the provider.") or unconfirm(
+        pk,
+        reason=f"The provider's answer names the prediction {prediction_id}, which is another generation's; "
+        "whether it accepted this one is unknown.",
+        **guard,
+    )
+
+
+# --- Announced, though it shows as queued -----------------------------------------------------------------------------
+
+
+@transaction.atomic
+def take_up_announced(pk: uuid.UUID) -> bool:
+    """What is queued becomes `unconfirmed` where a signed webhook has named a prediction of it, so that `resolve` looks for that."""
+    token = Generation.objects.lease(pk, call_lease(), status=Status.QUEUED) if announced(pk) else None
+    return token is not None and _unconfirm_announced(Lease(pk, token), Status.QUEUED)
+
+
+@transaction.atomic
+def _unconfirm_announced(lease: Lease, old: Status) -> bool:
+    """Whether a signed webhook has named a prediction of it: whatever else is said of it, it is `unconfirmed` then, as after a lost reply.
+
+    So it is where the provider makes what it has refused, or where the database was restored from a backup.
+    """
+    if not announced(lease.pk):
+        return False
+    log.warning("announced_and_not_sent", generation=str(lease.pk), status=old.value)
+    if old == Status.QUEUED:
+        Generation.objects.move(
+            lease.pk,
+            Status.QUEUED,
+            Status.SUBMITTING,
+            token=lease.token,
+            reason=ANNOUNCED,
+            submitted_at=last_post(lease.pk),
+            lease_token=lease.token,
+        )
+    unconfirm(lease.pk, token=lease.token, reason=ANNOUNCED)
+    return True

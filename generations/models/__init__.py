@@ -7,10 +7,13 @@ from generations.models.generation import (
     Generation,
     GenerationElement,
     GenerationEvent,
+    Priority,
     Status,
 )
-from generations.models.lane import Lane, PausedEndpoint
+from generations.models.lane import Lane, PauseCause, PausedEndpoint, PausedProject, PauseEvent, ProjectTurn
+from generations.models.process import Process
 from generations.models.reconciliation import Reconciliation
+from generations.models.unassigned import UnassignedPrediction
 from generations.models.video import Video
 
 __all__ = [
@@ -23,8 +26,15 @@ __all__ = [
     "GenerationElement",
     "GenerationEvent",
     "Lane",
+    "PauseCause",
+    "PauseEvent",
     "PausedEndpoint",
+    "PausedProject",
+    "Priority",
+    "Process",
+    "ProjectTurn",
     "Reconciliation",
     "Status",
+    "UnassignedPrediction",
     "Video",
 ]

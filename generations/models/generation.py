@@ -26,6 +26,12 @@ class Status(models.TextChoices):
     CANCELLED = "cancelled", "Cancelled"
 
 
+class Priority(models.IntegerChoices):
+    LOW = -1, "Low"
+    NORMAL = 0, "Normal"
+    HIGH = 1, "High"
+
+
 CANCELLABLE = frozenset({Status.DRAFT, Status.AWAITING_APPROVAL, Status.QUEUED})
 RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED, Status.COMPLETED})
 
@@ -53,7 +59,35 @@ MOVES = frozenset(
 )
 
 
-class GenerationQuerySet(models.QuerySet["Generation"]):
+class LeasedQuerySet(models.QuerySet[Any]):
+    """Rows that a step claims for a while: `lease_token` says who has it, `lease_until` how long."""
+
+    def lease(self, pk: uuid.UUID, seconds: float, **conditions: Any) -> uuid.UUID | None:
+        """Claims a row that fits `conditions` and that nobody works on; the token of the lease, or None."""
+        now = timezone.now()
+        return self.filter(Q(lease_until=None) | Q(lease_until__lt=now)).take_over(pk, seconds, **conditions)
+
+    def take_over(self, pk: uuid.UUID, seconds: float, **conditions: Any) -> uuid.UUID | None:
+        """Claims a row that fits `conditions`, whoever works on it: they find that it is not theirs any more, and stop."""
+        token = uuid.uuid4()
+        claimed = self.filter(pk=pk, **conditions).update(
+            lease_token=token, lease_until=timezone.now() + timedelta(seconds=seconds), sent_at=None
+        )
+        return token if claimed == 1 else None
+
+    def renew(self, pk: uuid.UUID, token: uuid.UUID, seconds: float) -> bool:
+        """Keeps a lease that is still ours; False: somebody else has the row, stop."""
+        until = timezone.now() + timedelta(seconds=seconds)
+        return self.filter(pk=pk, lease_token=token).update(lease_until=until) == 1
+
+    def save_leased(self, pk: uuid.UUID, token: uuid.UUID, *, release: bool = False, **changes: Any) -> bool:
+        """Changes a row that is leased with `token`; False if it is not any more."""
+        if release:
+            changes |= {"lease_token": None, "lease_until": None}
+        return self.filter(pk=pk, lease_token=token).update(**changes) == 1
+
+
+class GenerationQuerySet(LeasedQuerySet):
     def move(
         self,
         pk: uuid.UUID,
@@ -74,8 +108,16 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
         rows = self.filter(pk=pk, status=old)
         if token is not None:
             rows = rows.filter(lease_token=token)
-        # Where it stands now was told to nobody yet.
-        changes = {"attempts": 0, "lease_token": None, "lease_until": None, "announced_at": None} | changes
+        # Where it stands now was told to nobody yet, and what went wrong before is over.
+        changes = {
+            "attempts": 0,
+            "lease_token": None,
+            "lease_until": None,
+            "sent_at": None,
+            "announced_at": None,
+            "error_code": "",
+            "error_message": "",
+        } | changes
         with transaction.atomic():
             moved = rows.update(status=new, **changes) == 1
             if moved:
@@ -83,26 +125,6 @@ class GenerationQuerySet(models.QuerySet["Generation"]):
                     generation_id=pk, old_status=old, new_status=new, reason=reason[:500], by=by
                 )
         return moved
-
-    def lease(self, pk: uuid.UUID, seconds: float, **conditions: Any) -> uuid.UUID | None:
-        """Claims a row that fits `conditions` and that nobody works on; the token of the lease, or None."""
-        now = timezone.now()
-        token = uuid.uuid4()
-        claimed = self.filter(Q(lease_until=None) | Q(lease_until__lt=now), pk=pk, **conditions).update(
-            lease_token=token, lease_until=now + timedelta(seconds=seconds)
-        )
-        return token if claimed == 1 else None
-
-    def renew(self, pk: uuid.UUID, token: uuid.UUID, seconds: float) -> bool:
-        """Keeps a lease that is still ours; False: somebody else has the row, stop."""
-        until = timezone.now() + timedelta(seconds=seconds)
-        return self.filter(pk=pk, lease_token=token).update(lease_until=until) == 1
-
-    def save_leased(self, pk: uuid.UUID, token: uuid.UUID, *, release: bool = False, **changes: Any) -> bool:
-        """Changes a row that is leased with `token`; False if it is not any more."""
-        if release:
-            changes |= {"lease_token": None, "lease_until": None}
-        return self.filter(pk=pk, lease_token=token).update(**changes) == 1
 
 
 class Generation(models.Model):
@@ -136,12 +158,20 @@ class Generation(models.Model):
         max_length=64, editable=False, db_index=True, help_text="equal inputs, equal digest"
     )
 
+    priority = models.SmallIntegerField(
+        choices=Priority, default=Priority.NORMAL, help_text="among what its project has queued"
+    )
+
     # Where it stands.
     status = models.CharField(max_length=20, choices=Status, default=Status.DRAFT, editable=False)
     next_action_at = models.DateTimeField(null=True, editable=False, help_text="when the dispatcher looks at it again")
+    sent_at = models.DateTimeField(
+        null=True, editable=False, help_text="when the dispatcher sent its message; empty once a worker took it"
+    )
     settle_at = models.DateTimeField(
         null=True, editable=False, help_text="when its money is compared with the provider's bill"
     )
+    settle_sent_at = models.DateTimeField(null=True, editable=False, help_text="as `sent_at`, of that comparison")
     lease_token = models.UUIDField(null=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)
     attempts = models.PositiveSmallIntegerField(
@@ -179,6 +209,22 @@ class Generation(models.Model):
             models.Index(fields=["settle_at"], condition=Q(settle_at__isnull=False), name="generation_to_settle"),
             models.Index(fields=["project", "-created_at"], name="generation_by_project"),
             models.Index(fields=["submitted_at"], name="generation_submitted"),
+            models.Index(
+                fields=["project", "-priority", "queued_at", "id"],
+                condition=Q(status="queued"),
+                name="generation_in_queue",
+            ),
+            models.Index(
+                fields=["status", "sent_at"], condition=Q(sent_at__isnull=False), name="generation_handed_out"
+            ),
+            models.Index(
+                fields=["settle_sent_at"],
+                condition=Q(settle_sent_at__isnull=False),
+                name="generation_settle_handed_out",
+            ),
+            models.Index(
+                fields=["status", "lease_until"], condition=Q(lease_until__isnull=False), name="generation_leased"
+            ),
             models.Index(
                 fields=["completed_at"],
                 condition=Q(announced_at=None, completed_at__isnull=False),
@@ -227,19 +273,28 @@ class Exchange(models.Model):
     """Evidence: what was said between us and the provider where it matters, redacted (no key, no signed URL)."""
 
     class Kind(models.TextChoices):
+        UPLOAD = "upload", "Upload"
         SUBMIT = "submit", "Submit"
         RESULT = "result", "Result"
         BILL = "bill", "Bill"
+        WEBHOOK = "webhook", "Webhook"
+        LIST = "list", "List of predictions"
 
     generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="exchanges")
     kind = models.CharField(max_length=10, choices=Kind)
     at = models.DateTimeField(default=timezone.now)
     prediction_id = models.CharField(max_length=64, blank=True)
+    delivery_id = models.CharField(max_length=100, blank=True, help_text="a webhook's own id: each is kept once")
     summary = models.CharField(max_length=300)
     detail = models.JSONField(default=dict)
 
     class Meta:
         ordering = ["at", "id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["generation", "delivery_id"], condition=~Q(delivery_id=""), name="exchange_once_per_delivery"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()}: {self.summary}"

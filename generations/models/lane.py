@@ -1,6 +1,24 @@
+from datetime import datetime, timedelta
+
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+
+from projects.models import Project
+
+
+class PauseCause(models.TextChoices):
+    """Why the lane is paused: what the studio itself paused for, it may resume from by itself; the others wait for an owner."""
+
+    OWNER = "owner", "An owner paused it"
+    KEY_REFUSED = "key_refused", "The provider refuses the key"
+    NO_CREDITS = "no_credits", "The provider's account has not enough credits"
+    RESTORED = "restored", "The database was restored from a backup"
+
+
+# A quiet minute gives back as many points of the rate.
+RECOVERY = 10
+FULL_RATE = 100
 
 
 class Lane(models.Model):
@@ -10,6 +28,7 @@ class Lane(models.Model):
 
     name = models.CharField(max_length=20, primary_key=True, default=WAVESPEED)
     paused_at = models.DateTimeField(null=True, blank=True)
+    paused_cause = models.CharField(max_length=20, choices=PauseCause, blank=True)
     paused_reason = models.CharField(max_length=500, blank=True)
     paused_by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
@@ -22,9 +41,73 @@ class Lane(models.Model):
     slowed_until = models.DateTimeField(
         null=True, blank=True, help_text="after a 429: nothing is submitted before this"
     )
+    rate = models.PositiveSmallIntegerField(
+        default=FULL_RATE,
+        help_text="percent of the account's limits that is used: a 429 halves it, quiet minutes restore it",
+    )
+    rate_changed_at = models.DateTimeField(null=True, blank=True)
+    admitted = models.PositiveBigIntegerField(
+        default=0, help_text="how many were ever let in; it only grows, so a restored backup is found out"
+    )
+    compared_at = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="when the restored database that it is paused for was compared with the provider; empty: not yet",
+    )
+    webhook_secret = models.CharField(
+        max_length=200, blank=True, editable=False, help_text="as the provider last told it; never shown"
+    )
+    orphans_until = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="until when the provider's list was searched for what nobody here asked for",
+    )
+    sent_at = models.DateTimeField(
+        null=True, editable=False, help_text="when the dispatcher asked to fill it; empty once a worker looked"
+    )
 
     def __str__(self) -> str:
         return self.name
+
+    @classmethod
+    def locked(cls) -> "Lane":
+        """The one row, made when it is missing and locked until the transaction ends."""
+        cls.objects.get_or_create(pk=cls.WAVESPEED)
+        return cls.objects.select_for_update().get(pk=cls.WAVESPEED)
+
+    def is_slowed(self, now: datetime) -> bool:
+        return self.slowed_until is not None and self.slowed_until > now
+
+    def rate_at(self, now: datetime) -> int:
+        """Percent of the limits in force: each quiet minute since the last 429, and since what it made wait, gives back ten points."""
+        if self.rate_changed_at is None:
+            return self.rate
+        quiet_since = max(self.rate_changed_at, self.slowed_until or self.rate_changed_at)
+        minutes = max(0, (now - quiet_since) // timedelta(minutes=1))
+        return min(FULL_RATE, self.rate + RECOVERY * minutes)
+
+
+class ProjectTurn(models.Model):
+    """When the lane last let a project's generation in: who waited longest is next, however much others queue."""
+
+    project = models.OneToOneField(Project, on_delete=models.PROTECT, primary_key=True, related_name="+")
+    last_at = models.DateTimeField()
+
+    def __str__(self) -> str:
+        return str(self.project)
+
+
+class PausedProject(models.Model):
+    """A project for which nothing is submitted until an owner resumes it."""
+
+    project = models.OneToOneField(Project, on_delete=models.PROTECT, primary_key=True, related_name="pause")
+    paused_at = models.DateTimeField(default=timezone.now)
+    reason = models.CharField(max_length=500)
+    paused_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    is_the_studios = models.BooleanField(default=False, help_text="a studio owner paused it: only they resume it")
+
+    def __str__(self) -> str:
+        return str(self.project)
 
 
 class PausedEndpoint(models.Model):
@@ -43,3 +126,24 @@ class PausedEndpoint(models.Model):
 
     def __str__(self) -> str:
         return self.endpoint
+
+
+class PauseEvent(models.Model):
+    """Who paused or resumed what, when and why: the history of pauses, which nothing changes.
+
+    Neither project nor endpoint: the lane, so everything. `by` is empty when the studio itself did it.
+    """
+
+    at = models.DateTimeField(default=timezone.now)
+    is_pause = models.BooleanField(help_text="else it was resumed")
+    project = models.ForeignKey(Project, on_delete=models.PROTECT, null=True, related_name="pauses")
+    endpoint = models.CharField(max_length=120, blank=True)
+    reason = models.CharField(max_length=500, blank=True)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+
+    class Meta:
+        ordering = ["-at", "-id"]
+
+    def __str__(self) -> str:
+        what = self.project or self.endpoint or "The lane"
+        return f"{what} was {'paused' if self.is_pause else 'resumed'} at {self.at:%Y-%m-%d %H:%M:%S}"

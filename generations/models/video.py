@@ -1,16 +1,24 @@
 import uuid
 
+from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
 from generations.models.generation import Generation
+from generations.models.unassigned import UnassignedPrediction
 
 
 class Video(models.Model):
-    """A stored output, checked by length and SHA-256. One that can't be probed is kept, with `probe_error` saying why."""
+    """A stored output, checked by length and SHA-256. One that can't be probed is kept, with `probe_error` saying why.
+
+    It belongs to a generation, or to a prediction that nobody is known to have asked for (yet). In the trash (`trashed_at`) it can be
+    brought back until its files are deleted (`purged_at`); the row stays, as it was paid.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="videos")
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, null=True, related_name="videos")
+    unassigned = models.ForeignKey(UnassignedPrediction, on_delete=models.PROTECT, null=True, related_name="videos")
     position = models.PositiveSmallIntegerField(default=0, help_text="its place among the outputs of the generation")
     file = models.FileField(max_length=300)
     poster = models.FileField(max_length=300, blank=True)
@@ -24,10 +32,33 @@ class Video(models.Model):
     has_audio = models.BooleanField(null=True)
     probe_error = models.CharField(max_length=300, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+    trashed_at = models.DateTimeField(null=True)
+    trashed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        on_delete=models.PROTECT,
+        null=True,
+        related_name="+",
+        help_text="empty: the project's retention",
+    )
+    restored_at = models.DateTimeField(
+        null=True, help_text="when it came out of the trash, or was given to a generation: retention counts anew"
+    )
+    purged_at = models.DateTimeField(null=True, help_text="when its files were deleted")
 
     class Meta:
         ordering = ["generation", "position"]
-        constraints = [models.UniqueConstraint(fields=["generation", "position"], name="video_once_per_position")]
+        constraints = [
+            models.UniqueConstraint(fields=["generation", "position"], name="video_once_per_position"),
+            models.UniqueConstraint(fields=["unassigned", "position"], name="unassigned_video_once_per_position"),
+            models.CheckConstraint(
+                condition=Q(generation__isnull=False) ^ Q(unassigned__isnull=False), name="video_of_one_thing"
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=["trashed_at"], condition=Q(trashed_at__isnull=False, purged_at=None), name="video_in_trash"
+            )
+        ]
 
     def __str__(self) -> str:
-        return f"Video of {self.generation}"
+        return f"Video of {self.generation or self.unassigned}"

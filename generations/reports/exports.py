@@ -6,6 +6,7 @@ numbers. The CSV begins with a byte order mark, without which Excel misreads UTF
 
 import csv
 import io
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -146,9 +147,14 @@ def plain(cell: Cell) -> str:
 
 
 def harmless(text: str) -> str:
-    """`text`, with an apostrophe in front if a spreadsheet would take it for a formula."""
-    is_formula = text[:1] in CONTROL_STARTS or text.lstrip()[:1] in FORMULA_STARTS
+    """`text`, with an apostrophe in front if a spreadsheet would take it for a formula; what can't be seen before it doesn't hide it."""
+    is_formula = text[:1] in CONTROL_STARTS or _first_seen(text) in FORMULA_STARTS
     return f"'{text}" if text and is_formula else text
+
+
+def _first_seen(text: str) -> str:
+    """Past spaces, control characters and marks without a width, such as a byte order mark; empty if there is nothing else."""
+    return next((each for each in text if not each.isspace() and unicodedata.category(each) not in ("Cc", "Cf")), "")
 
 
 # --- XLSX -------------------------------------------------------------------------------------------------------------

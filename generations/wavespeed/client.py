@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from urllib3.util import SKIP_HEADER
 
-from generations.wavespeed.errors import Rejected, Unavailable, UnsafeURL, WaveSpeedError
+from generations.wavespeed.errors import Rejected, TooMany, Unavailable, UnsafeURL, WaveSpeedError
 from generations.wavespeed.redaction import Redactor
 from generations.wavespeed.replies import (
     Answer,
@@ -45,13 +45,15 @@ API = "/api/v3"
 PAGE_SIZE = 100  # the provider's most
 MAX_PAUSE = 8.0  # seconds between two tries of a GET
 NO_SUCH_ROUTE = (404, 405, 501)
+REFUSED_FILE: dict[int, type[WaveSpeedError]] = {413: Rejected, 429: TooMany}
 MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)+", re.ASCII)
 
 
 class Client:
     """One per process; threads share it. Times are seconds; `deadline` bounds a whole call, its retries included.
 
-    `guard` raises ValueError for a URL that the provider hands out and that must not be used. Proxies and credentials
+    `guard` raises ValueError for a URL that the provider hands out and that must not be used. `observe` is told of each
+    exchange: the route, its seconds, and one word for what went wrong, empty for a good answer. Proxies and credentials
     in the environment are not used: a proxy would answer in the provider's place.
     """
 
@@ -67,6 +69,7 @@ class Client:
         retries: int = 3,
         backoff: float = 0.5,
         guard: Callable[[str], None] | None = None,
+        observe: Callable[[str, float, str], None] | None = None,
     ) -> None:
         self._base_url = checked_base_url(base_url)
         self._key = _checked_key(api_key)
@@ -76,7 +79,7 @@ class Client:
         self._backoff = backoff
         self._guard = guard or (refuse_outside_http if is_loopback(base_url) else refuse_local_urls)
         self._redactor = Redactor(api_key)
-        self._transport = Transport(connect_timeout=connect_timeout, read_timeout=read_timeout)
+        self._transport = Transport(connect_timeout=connect_timeout, read_timeout=read_timeout, observe=observe)
 
     # The paid call
 
@@ -208,11 +211,23 @@ class Client:
 
     # Files
 
-    def upload(self, file: BinaryIO, filename: str, size: int, content_type: str) -> Upload:
-        """Streams `size` bytes of the file to the provider; it costs nothing and may be done again."""
+    def upload(
+        self,
+        file: BinaryIO,
+        filename: str,
+        size: int,
+        content_type: str,
+        *,
+        before_sending: Callable[[], None] = lambda: None,
+    ) -> Upload:
+        """Streams `size` bytes of the file to the provider; it costs nothing and may be done again.
+
+        That takes two calls: `before_sending` is called between them, and ends it by what it raises.
+        """
         wanted = {"filename": filename, "size": size, "content_type": content_type}
         answer = self._answer(self._send("POST", "/media/uploads", body=wanted))
         if not answer.reply.failure and answer.status in NO_SUCH_ROUTE:
+            before_sending()
             return self._upload_form(file, filename, size, content_type)
         self._expect(answer)
         instruction = as_dict(as_dict(answer.data).get("upload"))
@@ -226,6 +241,7 @@ class Client:
             raise unreadable(answer, "there is no PUT to do in this upload ticket")
         upload = self._uploaded(answer, filename, size)
         self._allow(url, answer)
+        before_sending()
         self._put(url, headers, FileBody([file], size))
         return upload
 
@@ -243,7 +259,7 @@ class Client:
             redactor=self._redactor.hiding(*signature, *headers.values()),
         )
         if reply.failure or reply.status is None or not 200 <= reply.status < 300:
-            kind = Rejected if reply.status == 413 else Unavailable
+            kind = REFUSED_FILE.get(reply.status or 0, Unavailable)
             why = reply.failure or f"HTTP {reply.status}"
             raise kind(f"The file was not uploaded: {why}.", exchange=reply.exchange, retry_after=reply.retry_after)
 

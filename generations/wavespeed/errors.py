@@ -10,6 +10,7 @@ WaveSpeedError
 ├── Ambiguous                 the request may have been accepted, and billed: never send it again
 ├── NoVerdict                 a call that only reads, or that costs nothing, brought nothing: ask again later
 │   ├── Unavailable           no clear answer now
+│   │   └── TooMany           … as there are too many requests: ask less often
 │   ├── NotFound              the provider does not know it (now)
 │   ├── Unreadable            an answer that can't be understood
 │   └── UnsafeURL             an answer that names a URL which the guard refuses
@@ -74,7 +75,11 @@ class NoVerdict(WaveSpeedError):
 
 
 class Unavailable(NoVerdict):
-    """No clear answer now: no connection, too slow, too many requests, or an error of the provider's own."""
+    """No clear answer now: no connection, too slow, or an error of the provider's own."""
+
+
+class TooMany(Unavailable):
+    """Too many requests of this account now."""
 
 
 class NotFound(NoVerdict):

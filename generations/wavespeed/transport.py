@@ -9,7 +9,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -100,9 +100,12 @@ class FileBody:
 class Transport:
     """Sends requests over one pool of connections for each process; shared by threads."""
 
-    def __init__(self, *, connect_timeout: float, read_timeout: float) -> None:
+    def __init__(
+        self, *, connect_timeout: float, read_timeout: float, observe: Callable[[str, float, str], None] | None = None
+    ) -> None:
         self._connect_timeout = connect_timeout
         self._read_timeout = read_timeout
+        self._observe = observe
         self._session = _Session()
         self._process = os.getpid()
 
@@ -151,6 +154,8 @@ class Transport:
         )
         level = logging.DEBUG if status and status < 300 and not failure else logging.WARNING
         log.log(level, "%s %s: %s in %d ms", method, route, failure or status, exchange.milliseconds)
+        if self._observe:
+            self._observe(route, seconds, _trouble(failure, status))
         return Reply(exchange, failure, bytes(content), retry_after)
 
     def _pooled(self) -> requests.Session:
@@ -257,6 +262,13 @@ def _read(response: requests.Response, content: bytearray) -> Failure | None:
         if len(content) > MAX_BODY:
             return Failure.TOO_LARGE
     return None
+
+
+def _trouble(failure: Failure | None, status: int | None) -> str:
+    """One word for what went wrong, empty for a good answer."""
+    if failure:
+        return failure.name.lower()
+    return f"http_{status}" if status is None or status >= 300 else ""
 
 
 def _failure(error: Exception) -> Failure:

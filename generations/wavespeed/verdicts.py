@@ -6,6 +6,7 @@ from generations.wavespeed.errors import (
     KeyRefused,
     NotFound,
     Rejected,
+    TooMany,
     TryLater,
     Unavailable,
     Unreadable,
@@ -31,7 +32,7 @@ REFUSED: dict[int, type[WaveSpeedError]] = NOT_CREATED | {
     408: Unavailable,
     410: NotFound,
     425: Unavailable,
-    429: Unavailable,
+    429: TooMany,
 }
 INSUFFICIENT_CREDITS = 1407
 

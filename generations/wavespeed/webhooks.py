@@ -22,8 +22,7 @@ def verify(
     secret: str, headers: Mapping[str, str], raw_body: bytes, *, now: float | None = None, tolerance: float = TOLERANCE
 ) -> None:
     """Raises BadSignature unless the provider signed exactly this body, lately. `now` is in Unix seconds."""
-    # The secret is used as text, without its prefix: it only looks like base64.
-    key = secret.strip().removeprefix(PREFIX).encode()
+    key = key_of(secret)
     if not key:
         raise BadSignature("There is no webhook secret to verify with.")
     values = {name.lower(): value for name, value in headers.items()}
@@ -35,6 +34,11 @@ def verify(
     expected = _bytes(f"{VERSION},{hmac.new(key, signed, hashlib.sha256).hexdigest()}")
     if not any(hmac.compare_digest(expected, _bytes(signature)) for signature in signatures.split()):
         raise BadSignature("The signature is not that of this body.")
+
+
+def key_of(secret: str) -> bytes:
+    """What signs: the secret as text, without its prefix. It only looks like base64."""
+    return secret.strip().removeprefix(PREFIX).encode()
 
 
 def parse(raw_body: bytes) -> Prediction:

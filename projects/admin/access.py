@@ -68,7 +68,8 @@ def sentence(refusal: Exception) -> str:
 class StudioAdmin(ModelAdmin):
     """Shows the rows of the projects that somebody may see, and asks their role for the rest; nobody deletes anything."""
 
-    project_path = "project"
+    # None: rows of no project, which only studio owners see.
+    project_path: str | None = "project"
     view_action = "view"
     change_action = "edit"
     list_filter_submit = True
@@ -80,9 +81,13 @@ class StudioAdmin(ModelAdmin):
         who = access(request)
         if who.is_studio_owner:
             return rows
+        if self.project_path is None:
+            return rows.none()
         return rows.filter(**{f"{self.project_path}__in": who.projects(self.view_action)})
 
     def project_id(self, obj: Model) -> uuid.UUID | None:
+        if self.project_path is None:
+            return None
         value: Any = obj
         for name in self.project_path.split("__"):
             value = getattr(value, name)
@@ -107,13 +112,17 @@ class StudioAdmin(ModelAdmin):
         who = access(request)
         return who.may_somewhere(action) if obj is None else who.may(action, self.project_id(obj))
 
-    def get_or_404(self, request: HttpRequest, object_id: str) -> Any:
-        obj = self.get_object(request, object_id)
-        if obj is None:
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """404 for what isn't there and for what one may not see, in every view: Django's own would tell them apart."""
+        obj = super().get_object(request, object_id, from_field)
+        if obj is None or not self.has_view_or_change_permission(request, obj):
             raise Http404(
                 f"This {self.opts.verbose_name} doesn’t exist, or is in a project that you are not a member of."
             )
         return obj
+
+    def get_or_404(self, request: HttpRequest, object_id: str) -> Any:
+        return self.get_object(request, object_id)
 
     def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.remote_field.model is Project:
@@ -184,6 +193,27 @@ class ArchivedFilter(DropdownFilter):
         if self.value() == "all":
             return queryset
         return queryset.filter(archived_at__isnull=self.value() != "only")
+
+
+class TrashFilter(DropdownFilter):
+    """What is in the trash is out of sight until somebody asks for it; what was deleted from it stays a row."""
+
+    title = "trash"
+    parameter_name = "trash"
+    all_option = ("", "Hidden")
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("in", "In the trash"), ("deleted", "Deleted from it"), ("all", "Shown too")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        match self.value():
+            case "all":
+                return queryset
+            case "in":
+                return queryset.filter(trashed_at__isnull=False, purged_at=None)
+            case "deleted":
+                return queryset.filter(purged_at__isnull=False)
+        return queryset.filter(trashed_at=None)
 
 
 def told(request: HttpRequest, done: str, refused: list[str]) -> HttpResponse | None:

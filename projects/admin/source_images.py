@@ -1,7 +1,8 @@
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, BinaryIO, cast
 
 from django import forms
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.files.uploadedfile import UploadedFile
@@ -16,7 +17,16 @@ from unfold.decorators import display
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget, UnfoldAdminURLInputWidget
 
 from projects import source_images
-from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, access, person, sentence, told
+from projects.admin.access import (
+    ArchivedFilter,
+    ProjectFilter,
+    StudioAdmin,
+    TrashFilter,
+    access,
+    person,
+    sentence,
+    told,
+)
 from projects.admin.display import TagsField, link, size, thumbnail
 from projects.fetch import FetchFailed, FetchRefused
 from projects.images import ImageRefused
@@ -91,10 +101,10 @@ class SourceImageAdmin(StudioAdmin):
     form = SourceImageForm
     list_display = ["preview", "name", "project", "pixels", "tags_shown", "added_by", "created"]
     list_display_links = ["preview", "name"]
-    list_filter = [ProjectFilter, ArchivedFilter]
+    list_filter = [ProjectFilter, ArchivedFilter, TrashFilter]
     list_select_related = ["project", "created_by"]
     search_fields = ["title", "original_name", "project__name"]
-    actions = ["archive"]
+    actions = ["archive", "move_to_trash", "bring_back"]
     fields = [
         "title",
         "tags",
@@ -112,8 +122,16 @@ class SourceImageAdmin(StudioAdmin):
     change_form_template = "admin/projects/sourceimage/change_form.html"
 
     def get_urls(self) -> list[URLPattern]:
-        archive = self.admin_site.admin_view(require_POST(self.archive_view))
-        return [path("<path:object_id>/archive/", archive, name="projects_sourceimage_archive"), *super().get_urls()]
+        views = {"archive": self.archive_view, "trash": self.trash_view, "restore": self.restore_view}
+        own = [
+            path(
+                f"<path:object_id>/{name}/",
+                self.admin_site.admin_view(require_POST(view)),
+                name=f"projects_sourceimage_{name}",
+            )
+            for name, view in views.items()
+        ]
+        return [*own, *super().get_urls()]
 
     @display(description="Picture")
     def preview(self, image: SourceImage) -> SafeString:
@@ -159,7 +177,11 @@ class SourceImageAdmin(StudioAdmin):
         obj.save(update_fields=["title", "tags"])
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
-        context = {"image_query": f"?image={object_id}", **(extra_context or {})}
+        context = {
+            "image_query": f"?image={object_id}",
+            "trash_days": settings.TRASH_DAYS,
+            **(extra_context or {}),
+        }
         return super().change_view(request, object_id, form_url, context)
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
@@ -223,21 +245,46 @@ class SourceImageAdmin(StudioAdmin):
                 messages.error(request, error)
 
     def archive_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._do(
+            request, object_id, source_images.archive, "Archived {}. Upload the same picture again to bring it back."
+        )
+
+    def trash_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        done = "{} is in the trash. Videos made of it stay; its own files are deleted in {days} days."
+        return self._do(request, object_id, source_images.trash, done)
+
+    def restore_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        return self._do(request, object_id, source_images.restore, "{} is back.")
+
+    def _do(self, request: HttpRequest, object_id: str, do: Callable[..., None], done: str) -> HttpResponse:
         image = self.get_or_404(request, object_id)
         try:
-            source_images.archive(image, by=person(request))
-            messages.success(request, f"Archived {image}. Upload the same picture again to bring it back.")
-        except PermissionDenied as refusal:
-            messages.error(request, str(refusal))
-        return HttpResponseRedirect(reverse("admin:projects_sourceimage_changelist"))
+            do(image, by=person(request))
+            messages.success(request, done.format(image, days=settings.TRASH_DAYS))
+        except REFUSALS as refusal:
+            messages.error(request, sentence(refusal))
+        return HttpResponseRedirect(reverse(CHANGE, args=[image.pk]))
 
     @admin.action(description="Archive", permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[SourceImage]) -> HttpResponse | None:
-        archived, refused = 0, []
+        return self._each(request, queryset, source_images.archive, "Archived")
+
+    @admin.action(description="Move to the trash", permissions=["change"])
+    def move_to_trash(self, request: HttpRequest, queryset: QuerySet[SourceImage]) -> HttpResponse | None:
+        return self._each(request, queryset, source_images.trash, "Moved to the trash:")
+
+    @admin.action(description="Bring back", permissions=["change"])
+    def bring_back(self, request: HttpRequest, queryset: QuerySet[SourceImage]) -> HttpResponse | None:
+        return self._each(request, queryset, source_images.restore, "Brought back")
+
+    def _each(
+        self, request: HttpRequest, queryset: QuerySet[SourceImage], do: Callable[..., None], done: str
+    ) -> HttpResponse | None:
+        count, refused = 0, []
         for image in queryset.select_related("project"):
             try:
-                source_images.archive(image, by=person(request))
-                archived += 1
-            except PermissionDenied as refusal:
-                refused.append(str(refusal))
-        return told(request, f"Archived {archived} of {archived + len(refused)} pictures." if archived else "", refused)
+                do(image, by=person(request))
+                count += 1
+            except REFUSALS as refusal:
+                refused.append(sentence(refusal))
+        return told(request, f"{done} {count} of {count + len(refused)} pictures." if count else "", refused)

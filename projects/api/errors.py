@@ -37,6 +37,7 @@ def _(error: OverBudget) -> Exception:
 def _(error: ImageRefused) -> Exception:
     statuses = {
         "upload_too_large": status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
+        "deleted": status.HTTP_410_GONE,
         "project_archived": status.HTTP_409_CONFLICT,
     }
     return ApiError(statuses.get(error.code, status.HTTP_400_BAD_REQUEST), error.code, error.message, attr="file")

@@ -28,7 +28,18 @@ def username_of(**options: Any) -> serializers.Field:
 APPROVAL_ABOVE = "what costs more, alone or queued together, needs an approver; null: nothing does"
 
 
+class PauseSerializer(serializers.Serializer):
+    paused_at = serializers.DateTimeField()
+    reason = serializers.CharField()
+    paused_by = username_of(source="paused_by.username")
+    by_studio_owner = serializers.BooleanField(source="is_the_studios", help_text="then only studio owners resume it")
+
+
 class ProjectSerializer(serializers.ModelSerializer):
+    # Whose row this is, only `generations` knows; without one nothing is paused.
+    pause = PauseSerializer(
+        default=None, allow_null=True, read_only=True, help_text="null: what is queued is submitted in turn"
+    )
     approval_above = MoneyField(allow_null=True, help_text=APPROVAL_ABOVE)
     role = serializers.SerializerMethodField(help_text="yours; null for a studio owner who is no member")
     created_by = username_of(source="created_by.username")
@@ -41,10 +52,12 @@ class ProjectSerializer(serializers.ModelSerializer):
             "description",
             "time_zone",
             "approval_above",
+            "retention_days",
             "role",
             "created_by",
             "created_at",
             "archived_at",
+            "pause",
         ]
 
     @extend_schema_field(serializers.ChoiceField(choices=Role.choices, allow_null=True))
@@ -58,6 +71,13 @@ class ProjectFields(Strict):
     description = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
     time_zone = serializers.CharField(required=False, max_length=64, help_text="such as Europe/Berlin")
     approval_above = MoneyField(required=False, allow_null=True, min_value=0, help_text=APPROVAL_ABOVE)
+    retention_days = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        min_value=1,
+        max_value=32_767,
+        help_text="videos older than this go to the trash by themselves; null: they are kept for good",
+    )
 
 
 class MembershipSerializer(serializers.ModelSerializer):
@@ -185,12 +205,15 @@ class SpendEntrySerializer(serializers.ModelSerializer):
         extra_kwargs = {"reference": {"help_text": "the generation that it is for"}}
 
 
+SIGNED = "signed, expires; null: the file was deleted from the trash"
+
+
 class SourceImageSerializer(serializers.ModelSerializer):
     tags = serializers.ListField(child=serializers.CharField())
     notes = serializers.ListField(child=serializers.CharField(), help_text="what was changed for the provider")
-    url = serializers.FileField(source="file", read_only=True, help_text="signed, expires")
-    original_url = serializers.FileField(source="original", read_only=True, help_text="signed, expires")
-    thumbnail_url = serializers.FileField(source="thumbnail", read_only=True, help_text="signed, expires")
+    url = serializers.FileField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
+    original_url = serializers.FileField(source="original", read_only=True, allow_null=True, help_text=SIGNED)
+    thumbnail_url = serializers.FileField(source="thumbnail", read_only=True, allow_null=True, help_text=SIGNED)
     created_by = username_of(source="created_by.username")
 
     class Meta:
@@ -214,6 +237,8 @@ class SourceImageSerializer(serializers.ModelSerializer):
             "created_by",
             "created_at",
             "archived_at",
+            "trashed_at",
+            "purged_at",
         ]
 
 

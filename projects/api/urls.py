@@ -4,6 +4,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from projects.api import views
+from projects.api.tokens import TokenViewSet
 
 router = SimpleRouter(use_regex_path=False)
 router.register("projects", views.ProjectViewSet)
@@ -28,5 +29,7 @@ urlpatterns = [
     path("budgets/<uuid:pk>/", views.StudioBudgetViewSet.as_view(ONE)),
     path("budgets/<uuid:budget_id>/top-ups/", views.StudioTopUpViewSet.as_view(MANY)),
     path("budgets/<uuid:budget_id>/top-ups/<uuid:pk>/", views.StudioTopUpViewSet.as_view({"delete": "destroy"})),
+    path("tokens/", TokenViewSet.as_view({"get": "list"})),
+    path("tokens/<str:id>/", TokenViewSet.as_view({"delete": "destroy"})),
     path(f"{OF_PROJECT}/spend/entries/", views.SpendEntryViewSet.as_view({"get": "list"})),
 ]

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
 from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
@@ -52,7 +52,7 @@ class ProjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     ordering_fields = ["name", "created_at"]
 
     def get_queryset(self) -> QuerySet[Project]:
-        projects = permissions.visible_projects(self.person).select_related("created_by")
+        projects = permissions.visible_projects(self.person).select_related("created_by", "pause__paused_by")
         return projects.filter(archived_at=None) if self.action == "list" else projects
 
     def get_serializer_context(self) -> dict[str, Any]:
@@ -171,10 +171,10 @@ class AnyBudgetViewSet(Api):
 
 
 class BudgetViewSet(AnyBudgetViewSet, OfProject):
-    """The project's budgets and its members' ones, with their figures of the present period."""
+    """The project's budgets and one's own, to owners every member's; with their figures of the present period."""
 
     def get_queryset(self) -> QuerySet[Budget]:
-        return Budget.objects.active().filter(project=self.project)
+        return project_budgets(self.project, self.person).filter(archived_at=None)
 
     @extend_schema(request=NewBudget, responses={201: FiguresSerializer})
     @idempotent
@@ -183,6 +183,12 @@ class BudgetViewSet(AnyBudgetViewSet, OfProject):
         fields = self.valid(NewBudget)
         name = fields.get("user")
         return self._create(self.project, member_named(self.project, name) if name else None, fields)
+
+
+def project_budgets(project: Project, person: User) -> QuerySet[Budget]:
+    """Another member's binds only that member, so that it is theirs and the owners' to see."""
+    rows = Budget.objects.filter(project=project)
+    return rows if permissions.may(person, "manage", project) else rows.filter(Q(user=None) | Q(user=person))
 
 
 def studio_budgets(person: User) -> QuerySet[Budget]:
@@ -235,7 +241,7 @@ class AnyTopUpViewSet(mixins.ListModelMixin, Api):
 
 class TopUpViewSet(AnyTopUpViewSet, OfProject):
     def get_budgets(self) -> QuerySet[Budget]:
-        return Budget.objects.filter(project=self.project)
+        return project_budgets(self.project, self.person)
 
 
 class StudioTopUpViewSet(AnyTopUpViewSet):
@@ -300,3 +306,21 @@ class SourceImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def destroy(self, request: Request, pk: UUID) -> Response:
         source_images.archive(self.get_object(), by=self.person)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+    @extend_schema(request=None, responses=SourceImageSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def trash(self, request: Request, pk: UUID) -> Response:
+        """Out of sight, and its files are deleted 30 days later unless it is restored; videos made of it stay."""
+        image = self.get_object()
+        source_images.trash(image, by=self.person)
+        return self.shown(image, SourceImageSerializer)
+
+    @extend_schema(request=None, responses=SourceImageSerializer)
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def restore(self, request: Request, pk: UUID) -> Response:
+        """Out of the trash and out of the archive; 410 when its files are deleted by now."""
+        image = self.get_object()
+        source_images.restore(image, by=self.person)
+        return self.shown(image, SourceImageSerializer)

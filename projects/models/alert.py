@@ -14,9 +14,14 @@ class AlertKind(models.TextChoices):
     BUDGET_FORECAST = "budget_forecast", "Budget forecast"
     REFUSED = "refused", "Refused for want of budget"
     PROVIDER_BALANCE = "provider_balance", "Provider's balance is low"
-    LANE_PAUSED = "lane_paused", "Submitting is paused"
+    LANE_PAUSED = "lane_paused", "Submitting pauses or goes on"
     OVERCHARGED = "overcharged", "Charged more than reserved"
     ENDED = "ended", "Generations have ended"
+    UNCONFIRMED = "unconfirmed", "Unconfirmed: an owner decides"
+    LATE_SUCCESS = "late_success", "Came after it had failed"
+    STORAGE = "storage", "Videos can't be stored"
+    CHECK_FAILED = "check_failed", "Files or books don't agree"
+    DISPATCHER = "dispatcher", "The studio's processes"
 
 
 class Alert(models.Model):

@@ -35,10 +35,22 @@ class SourceImage(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     archived_at = models.DateTimeField(null=True, blank=True, editable=False)
+    trashed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    trashed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", editable=False
+    )
+    purged_at = models.DateTimeField(null=True, editable=False, help_text="when its files were deleted")
 
     class Meta:
         ordering = ["-created_at", "id"]
         constraints = [models.UniqueConstraint(fields=["project", "sha256"], name="source_image_once_per_project")]
+        indexes = [
+            models.Index(
+                fields=["trashed_at"],
+                condition=models.Q(trashed_at__isnull=False, purged_at=None),
+                name="source_image_in_trash",
+            )
+        ]
 
     def __str__(self) -> str:
         return self.title or self.original_name or str(self.pk)

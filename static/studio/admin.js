@@ -1,7 +1,12 @@
 // Small helpers of the studio's admin pages: each works on data attributes, and the pages work without them.
+// htmx would add an inline style for indicators, which no page has, and which the Content-Security-Policy refuses.
+if (window.htmx) {
+  window.htmx.config.includeIndicatorStyles = false;
+}
 document.addEventListener("DOMContentLoaded", () => {
   sendOnce();
   watchGeneration();
+  keepFresh();
   switchModes();
   findPictures();
   keepFileNames();
@@ -51,6 +56,31 @@ function watchGeneration() {
     window.setTimeout(look, 2000);
   };
   window.setTimeout(look, 2000);
+}
+
+// A page of figures is loaded again every few seconds while somebody sees it, unless they are about to use something in it.
+function keepFresh() {
+  const part = document.querySelector("[data-refresh]");
+  if (!part) {
+    return;
+  }
+  const wait = 1000 * Number(part.dataset.refresh);
+  const look = async () => {
+    if (!document.hidden && !part.contains(document.activeElement)) {
+      try {
+        const response = await fetch(window.location.href);
+        const page = new DOMParser().parseFromString(await response.text(), "text/html");
+        const fresh = page.querySelector("[data-refresh]");
+        if (response.ok && fresh) {
+          part.replaceChildren(...fresh.childNodes);
+        }
+      } catch {
+        // Offline: the next look tells.
+      }
+    }
+    window.setTimeout(look, wait);
+  };
+  window.setTimeout(look, wait);
 }
 
 // One prompt or several shots: what is not chosen is not sent.

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import django
+import dramatiq
 
 django.setup()
 
+from django.conf import settings  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.management import call_command  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from generations import dispatch, reports  # noqa: E402
+from generations import dispatch, lifecycle, reports  # noqa: E402
 from generations.models import Generation, Status  # noqa: E402
 from projects import budgets, spend  # noqa: E402
 from projects.models import Enforcement, EntryKind, Period, Project, SpendEntry  # noqa: E402
@@ -91,7 +93,53 @@ def add_backlog(project: Project, by: User, number: int) -> None:
     )
 
 
+def add_queue(by: User, number: int) -> None:
+    """Queued rows, spread over up to 50 projects."""
+    projects = [Project.objects.create(name=f"Queue {number}.{each}", created_by=by) for each in range(min(50, number))]
+    now = timezone.now()
+    Generation.objects.bulk_create(
+        (
+            Generation(
+                project=projects[each % len(projects)],
+                requested_by=by,
+                endpoint=ENDPOINT,
+                inputs_digest="x",
+                status=Status.QUEUED,
+                queued_at=now,
+                next_action_at=now,
+            )
+            for each in range(number)
+        ),
+        batch_size=1000,
+    )
+
+
+def admit() -> None:
+    """Lets one in, and puts it back."""
+    lease = lifecycle.admit()
+    assert lease
+    Generation.objects.filter(pk=lease.pk).update(lease_until=None)
+
+
+def make_due(number: int) -> None:
+    """So many polls are due, and none is handed out."""
+    rows = Generation.objects.filter(status=Status.PROCESSING)
+    rows.update(next_action_at=timezone.now() + timedelta(hours=1), sent_at=None)
+    due = rows.order_by("pk").values_list("pk", flat=True)[:number]
+    rows.filter(pk__in=list(due)).update(next_action_at=timezone.now() - timedelta(minutes=1))
+
+
+def look() -> None:
+    """One look of the dispatcher, whose messages nobody waits for."""
+    dispatch.tick()
+    dramatiq.get_broker().flush_all()
+    Generation.objects.filter(sent_at__isnull=False).update(
+        sent_at=None, next_action_at=timezone.now() - timedelta(minutes=1)
+    )
+
+
 def main() -> None:
+    settings.WAVESPEED_VIDEOS_AT_ONCE = settings.WAVESPEED_VIDEOS_PER_MINUTE = 10**6
     call_command("migrate", verbosity=0)
     by = User.objects.create_superuser("bench")
     small, large = new_project(by, "Small"), new_project(by, "Large")
@@ -112,6 +160,17 @@ def main() -> None:
     idle = median_ms(dispatch.tick)
     add_backlog(large, by, 10_000)
     rows.append(("dispatcher's look, 10,000 rows that are not due", idle, median_ms(dispatch.tick)))
+
+    make_due(100)
+    few = median_ms(look)
+    make_due(10_000)
+    rows.append(("dispatcher's look, 10,000 rows due instead of 100", few, median_ms(look)))
+    Generation.objects.filter(status=Status.PROCESSING).update(status=Status.CANCELLED)
+
+    add_queue(by, 100)
+    few = median_ms(admit)
+    add_queue(by, 9_900)
+    rows.append(("admission, 10,000 queued instead of 100", few, median_ms(admit)))
 
     print(f"{'':50} {'before':>10} {'after':>10} {'ratio':>7}")
     for name, before, after in rows:

@@ -12,6 +12,15 @@ from tests.studio_process import Studio
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
+STORED = """
+from generations.models import Video
+from pathlib import Path
+from generations.video import probe
+for video in Video.objects.all():
+    print(video.duration, video.width, video.height, video.bytes, video.file.size, probe(Path(video.file.path)))
+"""
+
+
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
     with Studio(tmp_path / "home", SANDBOX_RESOLUTION="720p") as studio:
@@ -35,11 +44,8 @@ def test_the_first_video_of_a_new_studio_plays_and_seeks(page: Page, studio: Stu
     video = page.locator("video")
     expect(video).to_be_visible()
     video.evaluate("video => new Promise(resolve => { video.muted = true; video.onplaying = resolve; video.play() })")
-    assert video.evaluate("video => [video.videoWidth, video.videoHeight, Math.round(video.duration)]") == [
-        1280,
-        720,
-        5,
-    ]
+    shown = video.evaluate("video => [video.videoWidth, video.videoHeight, Math.round(video.duration)]")
+    assert shown == [1280, 720, 5], studio.run(STORED)
     seeked = (
         "video => new Promise(resolve => { video.onseeked = () => resolve(video.currentTime); video.currentTime = 4 })"
     )

@@ -11,6 +11,7 @@ import pytest
 
 from tests.sandbox import SandboxControl, end_process, spawn_sandbox
 from tests.studio_process import Studio
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +56,13 @@ def control(tmp_path: Path) -> Iterator[SandboxControl]:
 
 @pytest.fixture
 def studio(tmp_path: Path, control: SandboxControl) -> Iterator[Studio]:
-    with Studio(tmp_path / "home", WAVESPEED_BASE_URL=control.url, WAVESPEED_DEADLINE="4") as studio:
+    short = {
+        "WAVESPEED_DEADLINE": "4",
+        "LEASE_MARGIN_SECONDS": "1",
+        "REDELIVERY_SECONDS": "2",
+        "STORE_LEASE_SECONDS": "5",
+    }
+    with Studio(tmp_path / "home", WAVESPEED_BASE_URL=control.url, **short) as studio:
         yield studio
 
 
@@ -76,10 +83,30 @@ def wait_for(studio: Studio, *wanted: str, seconds: float = 60) -> str:
     return now
 
 
+def wait_for_end(studio: Studio, control: SandboxControl) -> str:
+    """Whatever the provider has made goes on by itself to the stored video; what it has not made stays unconfirmed, never sent again."""
+    ends = time.monotonic() + 120
+    while (now := status(studio)) != "completed" and not (now == "unconfirmed" and control.predictions() == []):
+        assert time.monotonic() < ends, f"still {now}; {studio.log.read_text()}"
+        time.sleep(0.05)
+    return now
+
+
+def assert_paid_and_kept(ended: str, studio: Studio, control: SandboxControl) -> None:
+    """What was made is charged and here, to the byte; of what nobody knows the money is held."""
+    if ended == "completed":
+        assert studio.run(MONEY) == "0 2100000 reserve charge"
+        assert control.bill()["total_micros"] == 2_100_000
+        assert studio.run(VIDEO).split() == [control.predictions()[0]["output_sha256"]] * 2
+    else:
+        assert studio.run(MONEY) == "2100000 0 reserve"
+        assert control.bill()["total_micros"] == 0
+
+
 # What holds the pipeline up in the state in which the server is killed.
 MOMENTS: dict[str, tuple[str, dict[str, dict[str, Any]]]] = {
     "uploading": ("uploading", {"upload_ticket_500": {}}),
-    "submitting": ("submitting", {"submit_slow": {"seconds": 2.0}}),
+    "submitting": ("submitting", {"submit_slow": {"seconds": 2.0, "created": True}}),
     "submitting, not accepted": ("submitting", {"submit_slow": {"seconds": 2.0, "created": False}}),
     "processing": ("processing", {"task_slow": {"factor": 20.0}}),
     "storing": ("storing", {"download_slow": {"bytes_per_second": 20_000}}),
@@ -96,26 +123,22 @@ def test_a_killed_server_ends_each_generation_with_one_post_and_one_charge(
         control.arm(kind, **parameters)
     studio.launch("--no-seed")
     wait_for(studio, at)
-    time.sleep(0.3)
+    if at == "submitting":
+        wait_until(lambda: control.posts()["count"] == 1, why=studio.log.read_text)
+    else:
+        time.sleep(0.3)
 
     studio.kill()
+    control.set_speed(1000)
     studio.start("--no-seed")
 
-    ended = wait_for(studio, "completed", "unconfirmed")
-    posts = control.posts()["count"]
-    bill = control.bill()["total_micros"]
-    if ended == "completed":
-        assert posts == 1
-        assert studio.run(MONEY) == f"0 {bill} reserve charge"
-        assert bill == 2_100_000
-        assert studio.run(VIDEO).split() == [control.predictions()[0]["output_sha256"]] * 2
-    else:
-        assert moment.startswith("submitting")
-        assert posts <= 1
-        assert studio.run(MONEY) == "2100000 0 reserve"
+    ended = wait_for_end(studio, control)
+    assert ended == ("unconfirmed" if moment == "submitting, not accepted" else "completed")
+    assert control.posts()["count"] == 1
+    assert_paid_and_kept(ended, studio, control)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8, 1.2, 2.0, 3.0])
+@pytest.mark.parametrize("seconds", [0.4, 2.0])
 def test_a_server_killed_at_any_second_pays_at_most_once(
     seconds: float, studio: Studio, control: SandboxControl
 ) -> None:
@@ -126,11 +149,9 @@ def test_a_server_killed_at_any_second_pays_at_most_once(
     studio.kill()
     studio.start("--no-seed")
 
-    ended = wait_for(studio, "completed", "unconfirmed")
-    assert control.posts()["count"] <= 1
-    if ended == "completed":
-        assert studio.run(MONEY) == "0 2100000 reserve charge"
-        assert control.bill()["total_micros"] == 2_100_000
+    ended = wait_for_end(studio, control)
+    assert control.posts()["count"] == (1 if ended == "completed" else 0)
+    assert_paid_and_kept(ended, studio, control)
 
 
 def test_the_sandbox_may_be_killed_too(tmp_path: Path) -> None:

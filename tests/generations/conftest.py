@@ -1,10 +1,14 @@
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.utils import timezone
 
 from generations import lifecycle, provider, services
-from generations.models import Generation, Status
+from generations.models import Generation, Status, UnassignedPrediction, Video
 from projects.models import Project
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -45,6 +49,39 @@ def draft(project: Project, editor: User, budget: int) -> Generation:
 @pytest.fixture
 def queued(draft: Generation) -> Generation:
     return services.queue(draft, by=draft.requested_by)
+
+
+@pytest.fixture
+def unconfirmed(queued: Generation) -> Generation:
+    """Sent 20 minutes ago, and its answer was lost."""
+    sent = timezone.now() - timedelta(minutes=20)
+    Generation.objects.filter(pk=queued.pk).update(status=Status.UNCONFIRMED, submitted_at=sent)
+    queued.refresh_from_db()
+    return queued
+
+
+@pytest.fixture
+def candidate(unconfirmed: Generation) -> UnassignedPrediction:
+    """What may have become of it, with its video stored."""
+    found = UnassignedPrediction.objects.create(
+        prediction_id="c" * 32,
+        endpoint=unconfirmed.endpoint,
+        provider_status="completed",
+        made_at=unconfirmed.submitted_at,
+        found_by=UnassignedPrediction.FoundBy.LIST,
+        stored_at=timezone.now(),
+        next_action_at=None,
+    )
+    found.candidate_for.add(unconfirmed)
+    Video.objects.create(
+        unassigned=found,
+        file=default_storage.save("unassigned/video.mp4", ContentFile(b"video")),
+        bytes=5,
+        sha256="0" * 64,
+        width=320,
+        height=180,
+    )
+    return found
 
 
 @pytest.fixture

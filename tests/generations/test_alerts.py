@@ -235,11 +235,14 @@ def test_a_lane_paused_for_want_of_credits_is_told_to_studio_owners_once_per_pau
     queued: Generation, editor: User, studio_owner: User, wavespeed: SandboxControl
 ) -> None:
     wavespeed.arm("submit_insufficient_credits")
+    wavespeed.arm("free_500", times=None, route="balance")
     submit_next()
 
     (alert,) = told(studio_owner, AlertKind.LANE_PAUSED)
     assert (alert.title, alert.path) == ("Submitting is paused", "/admin/generations/lane/")
-    assert alert.text == "The provider's account has not enough credits. Top it up, then resume."
+    assert alert.text == (
+        "The provider's account has not enough credits. Top it up; submitting goes on by itself once they cover the next video."
+    )
     alerts.lane_paused(alert.text)
     assert told(editor, AlertKind.LANE_PAUSED) == []
     assert len(told(studio_owner, AlertKind.LANE_PAUSED)) == 1

@@ -7,14 +7,19 @@ from pathlib import Path
 
 import pytest
 import time_machine
+from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.db import connection
+from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
+from structlog.testing import capture_logs
 
 from generations import lifecycle, provider, services
-from generations.models import Exchange, Generation, Lane, Status
-from projects.models import Project
+from generations.models import Exchange, Generation, Lane, PauseCause, Status
+from projects.models import Alert, AlertKind, Notification, Project
 from tests import factories
+from tests.generations.wavespeed.wire import Request, always, envelope, serving
 from tests.pipeline import (
     ENDPOINT,
     booked,
@@ -87,7 +92,7 @@ AMBIGUOUS = [
 
 @pytest.mark.parametrize(("fault", "tasks"), AMBIGUOUS)
 def test_an_ambiguous_answer_holds_the_money_and_is_never_sent_again(
-    fault: str, tasks: int, queued: Generation, wavespeed: SandboxControl
+    fault: str, tasks: int, queued: Generation, wavespeed: SandboxControl, caplog: pytest.LogCaptureFixture
 ) -> None:
     wavespeed.arm(fault)
 
@@ -95,7 +100,12 @@ def test_an_ambiguous_answer_holds_the_money_and_is_never_sent_again(
 
     queued.refresh_from_db()
     assert queued.status == Status.UNCONFIRMED
-    assert "gave no clear answer" in queued.events.last().reason
+    reason = queued.events.last().reason
+    assert "gave no clear answer" in reason
+    lines = [record.msg for record in caplog.records if record.name == "generations.lifecycle.submit"]
+    (line,) = [line for line in lines if line["event"] == "submit_unclear"]
+    assert (line["generation"], line["level"]) == (str(queued.pk), "warning")
+    assert reason.endswith(line["reason"])
     assert money(queued) == (PRICE, 0)
     assert (wavespeed.posts()["count"], len(wavespeed.predictions())) == (1, tasks)
     # Nothing that runs later sends it again or gives the money back.
@@ -160,7 +170,7 @@ def test_a_refused_key_pauses_the_lane_and_loses_nothing(queued: Generation, wav
     queued.refresh_from_db()
     assert (queued.status, money(queued)) == (Status.QUEUED, (PRICE, 0))
     assert Lane.objects.get().paused_reason == (
-        "The provider refuses the studio's API key. Check WAVESPEED_API_KEY, then resume."
+        "The provider refuses the studio's API key. Check WAVESPEED_API_KEY; submitting goes on by itself once it is accepted."
     )
     with time_machine.travel(timezone.now() + timedelta(minutes=10)):
         assert lifecycle.admit() is None
@@ -187,12 +197,15 @@ def test_a_generation_that_alone_is_refused_three_times_fails_and_the_lane_goes_
 
 def test_missing_credits_pause_the_lane(queued: Generation, wavespeed: SandboxControl) -> None:
     wavespeed.arm("submit_insufficient_credits")
+    wavespeed.arm("free_500", times=None, route="balance")
 
     submit_next()
 
     queued.refresh_from_db()
     assert (queued.status, money(queued)) == (Status.QUEUED, (PRICE, 0))
-    assert Lane.objects.get().paused_reason == "The provider's account has not enough credits. Top it up, then resume."
+    assert Lane.objects.get().paused_reason == (
+        "The provider's account has not enough credits. Top it up; submitting goes on by itself once they cover the next video."
+    )
 
 
 @pytest.mark.parametrize("fault", ["submit_400", "submit_404", "submit_413", "submit_422"])
@@ -251,6 +264,132 @@ def test_a_storage_that_can_not_be_read_now_is_tried_again(queued: Generation, w
     assert (queued.status, wavespeed.posts()["count"]) == (Status.COMPLETED, 1)
 
 
+def test_an_upload_that_fails_again_and_again_is_told(
+    queued: Generation, wavespeed: SandboxControl, editor_client: Client
+) -> None:
+    wavespeed.arm("upload_ticket_500", times=None)
+
+    with capture_logs() as logs:
+        for minutes in (0, 10, 20):
+            with time_machine.travel(timezone.now() + timedelta(minutes=minutes)):
+                submit_next()
+
+    queued.refresh_from_db()
+    trouble = "Not uploaded, and will be tried again: The call was not answered: HTTP 500."
+    assert (queued.status, queued.attempts, queued.error_code) == (Status.QUEUED, 3, "not_uploaded")
+    assert queued.error_message == trouble
+    assert [log["reason"] for log in logs if log["event"] == "not_uploaded"] == [trouble] * 3
+    assert queued.exchanges.filter(kind=Exchange.Kind.UPLOAD, detail__status=500).count() == 3
+    told = editor_client.get(f"/api/v1/generations/{queued.pk}/").json()
+    assert (told["error"], told["trouble"]) == (None, trouble)
+    page = editor_client.get(reverse("admin:generations_generation_change", args=[queued.pk])).content.decode()
+    assert f"Last trouble: <q>{trouble}</q>" in page
+
+    wavespeed.disarm()
+    with time_machine.travel(timezone.now() + timedelta(minutes=40)):
+        submit_next()
+    queued.refresh_from_db()
+    assert (queued.status, queued.error_code, queued.error_message) == (Status.PROCESSING, "", "")
+
+
+def test_an_upload_to_an_address_that_the_guard_refuses_is_told(queued: Generation, settings: object) -> None:
+    put = {"method": "PUT", "url": "https://10.0.0.1/a.jpg?signature=s1", "headers": {}}
+    ticket = envelope({"download_url": "https://203.0.113.7/a.jpg?signature=s2", "upload": put})
+    with serving(always(ticket)) as server, capture_logs() as logs:
+        settings.WAVESPEED_BASE_URL = server.url
+        provider.client.cache_clear()
+        submit_next()
+    provider.client.cache_clear()
+
+    queued.refresh_from_db()
+    assert (queued.status, queued.error_code) == (Status.QUEUED, "not_uploaded")
+    assert "The provider named a URL that is not allowed" in queued.error_message
+    assert [log["event"] for log in logs if log["log_level"] == "warning"] == ["not_uploaded"]
+    assert "signature" not in f"{queued.error_message} {logs} {queued.exchanges.get().detail}"
+
+
+def test_too_many_uploads_slow_the_lane_as_too_many_requests_do(queued: Generation, wavespeed: SandboxControl) -> None:
+    wavespeed.arm("upload_ticket_500", status=429)
+
+    submit_next()
+
+    queued.refresh_from_db()
+    assert (queued.status, queued.attempts, queued.lease_token) == (Status.QUEUED, 0, None)
+    assert Lane.objects.get().slowed_until == queued.next_action_at > timezone.now()
+    assert lifecycle.admit() is None
+
+
+def test_a_key_that_is_refused_at_an_upload_pauses_the_lane(queued: Generation, wavespeed: SandboxControl) -> None:
+    wavespeed.arm("upload_ticket_500", status=401)
+    wavespeed.arm("free_401", times=None, route="balance")
+
+    submit_next()
+
+    queued.refresh_from_db()
+    assert (queued.status, Lane.objects.get().paused_cause) == (Status.QUEUED, PauseCause.KEY_REFUSED)
+
+
+def test_an_upload_that_alone_is_refused_three_times_fails_and_the_lane_goes_on(
+    queued: Generation, wavespeed: SandboxControl
+) -> None:
+    wavespeed.arm("upload_ticket_500", times=2)
+    wavespeed.arm("upload_ticket_500", times=None, status=401)
+
+    for minutes in range(5):
+        with time_machine.travel(timezone.now() + timedelta(minutes=10 * minutes)):
+            queued.refresh_from_db()
+            assert queued.status == Status.QUEUED
+            submit_next()
+
+    queued.refresh_from_db()
+    assert (queued.status, queued.error_code, money(queued)) == (Status.FAILED, "key_refused", (0, 0))
+    assert (Lane.objects.get().paused_at, wavespeed.posts()["count"]) == (None, 0)
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_each_call_of_a_submit_is_covered_by_a_lease_that_ends_soon_after_it(settings: object) -> None:
+    """So nobody else acts while a call is under way, and a worker that dies holds its slot for one call at most."""
+    settings.WAVESPEED_DEADLINE = 100.0
+    project: Project = factories.ProjectFactory()
+    factories.budget(project, 100_000_000)
+    by, image = project.created_by, str(factories.source_image(project).pk)
+    inputs = {"image": image, "end_image": image, "prompt": "Steam", "duration": 3}
+    generation = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by)
+    services.queue(generation, by=by)
+    left: list[float] = []
+
+    def answer(request: Request) -> list[bytes]:
+        lease_until = Generation.objects.values_list("lease_until", flat=True).get(pk=generation.pk)
+        connection.close()
+        left.append((lease_until - timezone.now()).total_seconds())
+        traveller.shift(50)
+        upload = {"method": "PUT", "url": f"{server.url}/put", "headers": {}}
+        return [envelope({"id": "a" * 32, "download_url": f"{server.url}/a.jpg", "upload": upload})]
+
+    with serving(answer) as server, time_machine.travel(timezone.now()) as traveller:
+        settings.WAVESPEED_BASE_URL = server.url
+        provider.client.cache_clear()
+        submit_next()
+    provider.client.cache_clear()
+
+    assert [request.method for request in server.requests] == ["POST", "PUT", "POST", "PUT", "POST"]
+    assert all(100 < seconds <= 100 + settings.LEASE_MARGIN_SECONDS for seconds in left), left
+
+
+def test_a_worker_that_finds_its_lease_taken_uploads_and_asks_no_more(
+    queued: Generation, wavespeed: SandboxControl
+) -> None:
+    lease = lifecycle.admit()
+    assert Generation.objects.take_over(queued.pk, 60)
+
+    lifecycle.submit(lease)
+
+    queued.refresh_from_db()
+    assert (queued.status, queued.error_code) == (Status.QUEUED, "")
+    assert (wavespeed.uploads(), wavespeed.posts()["count"]) == ([], 0)
+
+
 # --- A worker that dies -----------------------------------------------------------------------------------------------
 
 
@@ -288,6 +427,45 @@ def test_a_submit_whose_reply_was_kept_goes_on(queued: Generation) -> None:
     assert (queued.status, queued.prediction_id) == (Status.PROCESSING, "a" * 32)
 
 
+def test_a_kept_reply_that_names_anothers_prediction_is_for_people(
+    queued: Generation, wavespeed: SandboxControl
+) -> None:
+    """A gateway may answer from its cache: what became of the request nobody knows."""
+    run_to_end(queued)
+    second = services.retry(queued, by=queued.requested_by, confirm=True)
+    leased_and_submitting(second)
+    Exchange.objects.create(generation=second, kind="submit", prediction_id=queued.prediction_id, summary="Accepted")
+
+    assert lifecycle.recover_submit(second.pk)
+
+    second.refresh_from_db()
+    assert (second.status, second.prediction_id, booked(second)) == (Status.UNCONFIRMED, None, [("reserve", PRICE, 0)])
+    assert second.events.last().reason == (
+        f"The provider's answer names the prediction {queued.prediction_id}, which is another generation's; "
+        "whether it accepted this one is unknown."
+    )
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        lifecycle.resolve(second.pk)
+    assert Alert.objects.filter(title__contains="nobody knows whether").exists()
+
+
+def test_an_answer_that_names_anothers_prediction_is_for_people(
+    queued: Generation, wavespeed: SandboxControl, settings: object
+) -> None:
+    run_to_end(queued)
+    second = services.retry(queued, by=queued.requested_by, confirm=True)
+    uploads = {"image": "https://203.0.113.7/a.jpg"}
+    Generation.objects.filter(pk=second.pk).update(uploads=uploads, uploaded_at=timezone.now())
+    with serving(always(envelope({"id": queued.prediction_id}))) as server:
+        settings.WAVESPEED_BASE_URL = server.url
+        provider.client.cache_clear()
+        submit_next()
+
+    second.refresh_from_db()
+    assert (second.status, second.prediction_id) == (Status.UNCONFIRMED, None)
+    assert second.next_action_at is not None
+
+
 def test_a_living_submit_is_left_alone(queued: Generation) -> None:
     leased_and_submitting(queued)
     Generation.objects.filter(pk=queued.pk).update(lease_until=timezone.now() + timedelta(minutes=1))
@@ -301,7 +479,7 @@ def test_a_late_reply_is_the_sure_match_of_an_unconfirmed_request(queued: Genera
     leased_and_submitting(queued)
     lifecycle.recover_submit(queued.pk)
 
-    assert lifecycle.adopt(queued.pk, "b" * 32)
+    assert lifecycle.adopt(queued.pk, "b" * 32, reason="The answer came late.")
 
     queued.refresh_from_db()
     assert (queued.status, queued.prediction_id) == (Status.PROCESSING, "b" * 32)
@@ -377,6 +555,52 @@ def test_endless_processing_is_given_up_on_the_eighth_day(processing: Generation
     processing.refresh_from_db()
     assert (processing.error_code, money(processing)) == ("result_expired", (PRICE, 0))
     assert processing.settle_at is not None
+
+
+@pytest.mark.parametrize(
+    ("fault", "parameters"),
+    [("result_500", {}), ("result_drop", {}), ("result_garbage", {}), ("result_error_code", {"code": 401})],
+)
+def test_silence_is_no_verdict_however_long_it_lasts(
+    fault: str, parameters: dict[str, int], processing: Generation, wavespeed: SandboxControl, settings: object
+) -> None:
+    settings.WAVESPEED_DEADLINE = 1.0
+    provider.client.cache_clear()
+    wavespeed.arm(fault, times=None, **parameters)
+    Generation.objects.filter(pk=processing.pk).update(submitted_at=timezone.now() - timedelta(days=30))
+
+    assert lifecycle.poll(processing.pk) is None
+    processing.refresh_from_db()
+    assert (processing.status, money(processing)) == (Status.PROCESSING, (PRICE, 0))
+    assert processing.next_action_at is not None
+
+    # The provider's own answer is one: it does not have it any more.
+    wavespeed.reset()
+    assert lifecycle.poll(processing.pk) == Status.FAILED
+    processing.refresh_from_db()
+    assert (processing.error_code, money(processing)) == ("result_expired", (PRICE, 0))
+
+
+def test_a_key_that_is_refused_on_a_poll_pauses_the_lane_and_is_told(
+    processing: Generation, studio_owner: User, wavespeed: SandboxControl
+) -> None:
+    """Nothing is queued, so no submit would find it out."""
+    wavespeed.arm("result_error_code", times=None, code=401)
+    assert lifecycle.poll(processing.pk) is None
+    assert Lane.objects.get().paused_at is None, "the free call says that the key is good"
+
+    wavespeed.arm("free_401", times=None, route="balance")
+    assert lifecycle.poll(processing.pk) is None
+    assert lifecycle.poll(processing.pk) is None
+
+    processing.refresh_from_db()
+    assert (processing.status, processing.lease_token) == (Status.PROCESSING, None)
+    assert Lane.objects.get().paused_cause == PauseCause.KEY_REFUSED
+    assert [told.user for told in Notification.objects.filter(alert__kind=AlertKind.LANE_PAUSED)] == [studio_owner]
+    wavespeed.disarm()
+    assert lifecycle.resume_if_account_is_back()
+    poll_to_end(processing)
+    assert processing.status == Status.STORING
 
 
 def test_a_three_minute_job_takes_at_most_twenty_polls(settings: object) -> None:
@@ -498,93 +722,6 @@ def test_a_bill_that_lags_is_settled_later(queued: Generation, wavespeed: Sandbo
     queued.refresh_from_db()
     assert (queued.charged, money(queued), queued.settle_at) == (2_500_000, (0, 2_500_000), None)
     assert booked(queued)[-1] == ("adjust", 0, 400_000)
-
-
-# --- Store ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "fault",
-    ["download_truncated", "download_reset", "download_wrong_length", "download_500", "download_expired"],
-)
-def test_a_bad_download_is_done_again_and_never_paid_again(
-    fault: str, processing: Generation, wavespeed: SandboxControl
-) -> None:
-    poll_to_end(processing)
-    wavespeed.arm(fault)
-
-    assert lifecycle.store(processing.pk) is None
-
-    processing.refresh_from_db()
-    assert (processing.status, processing.error_code) == (Status.STORING, "not_stored")
-    assert not processing.videos.exists()
-    assert files_of(processing) == []
-    assert lifecycle.store(processing.pk) == Status.COMPLETED
-    assert file_sha256(processing) == wavespeed.predictions()[0]["output_sha256"]
-    assert wavespeed.posts()["count"] == 1
-    processing.refresh_from_db()
-    assert (processing.error_code, processing.error_message) == ("", "")
-
-
-def files_of(generation: Generation) -> list[str]:
-    try:
-        return default_storage.listdir(f"projects/{generation.project_id}/videos/{generation.pk}")[1]
-    except FileNotFoundError:
-        return []
-
-
-def test_a_video_that_can_not_be_probed_is_kept_and_marked(processing: Generation, wavespeed: SandboxControl) -> None:
-    poll_to_end(processing)
-    wavespeed.arm("download_corrupt")
-
-    assert lifecycle.store(processing.pk) == Status.COMPLETED
-
-    video = processing.videos.get()
-    assert (video.width, bool(video.poster)) == (None, False)
-    assert video.probe_error
-    assert file_sha256(processing) == video.sha256
-
-
-def test_a_storage_that_refuses_leaves_it_storing_until_it_takes_it(
-    processing: Generation, wavespeed: SandboxControl, tmp_path: object
-) -> None:
-    poll_to_end(processing)
-    blocker = default_storage.path(f"projects/{processing.project_id}/videos")
-    with open(blocker, "w"):  # a file where the folder should be
-        assert lifecycle.store(processing.pk) is None
-    processing.refresh_from_db()
-    assert (processing.status, processing.error_code) == (Status.STORING, "not_stored")
-    assert "storage" in processing.error_message
-
-    default_storage.delete(f"projects/{processing.project_id}/videos")
-    assert lifecycle.store(processing.pk) == Status.COMPLETED
-
-
-@pytest.mark.both_databases
-@pytest.mark.django_db(transaction=True)
-def test_who_lost_the_lease_deletes_only_its_own_files(processing: Generation, wavespeed: SandboxControl) -> None:
-    poll_to_end(processing)
-    size = wavespeed.predictions()[0]["output_bytes"]
-    wavespeed.arm("download_slow", bytes_per_second=size // 2)
-    slow_result: list[Status | None] = []
-
-    def store_slowly() -> None:
-        slow_result.append(lifecycle.store(processing.pk))
-        connection.close()
-
-    slow = threading.Thread(target=store_slowly)
-    slow.start()
-    until(lambda: wavespeed.faults()[0]["taken"] == 1)
-    # The slow worker seems dead: its lease ends, and another one takes over.
-    Generation.objects.filter(pk=processing.pk).update(lease_until=timezone.now())
-    assert lifecycle.store(processing.pk) == Status.COMPLETED
-    slow.join()
-
-    assert slow_result == [None]
-    video = processing.videos.get()
-    stored = {video.file.name.rpartition("/")[2], video.poster.name.rpartition("/")[2]}
-    assert set(files_of(processing)) == stored
-    assert file_sha256(processing) == video.sha256 == wavespeed.predictions()[0]["output_sha256"]
 
 
 # --- The lane ---------------------------------------------------------------------------------------------------------

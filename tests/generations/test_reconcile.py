@@ -16,11 +16,12 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from generations import dispatch, lifecycle, provider, reconcile, services
-from generations.models import Generation, PausedEndpoint, Reconciliation, Status
+from generations import decisions, dispatch, lifecycle, provider, reconcile, services
+from generations.models import Generation, Lane, PausedEndpoint, Reconciliation, Status, UnassignedPrediction
 from projects import budgets, spend
 from projects.models import BudgetPeriod, Project, SpendEntry, SpendLine, Studio
 from tests import factories
+from tests.generations.test_unassigned import show_nothing_in_the_list
 from tests.pipeline import ENDPOINT, booked, run_to_end, submit_next, until
 from tests.sandbox import SandboxControl
 from tests.threads import at_once, one_test_at_a_time
@@ -211,6 +212,63 @@ def test_each_doctored_row_is_found_and_booked_when_told_to(
     assert totals == {"reserved": 0, "spent": sum(spend.charged(each.pk) for each in four)}
     assert wavespeed.bill()["deducted"] * 1_000_000 - 600_000 == pytest.approx(totals["spent"] + 420_000)
     assert [Generation.objects.get(pk=each.pk).charged for each in four] == [2_500_000, 0, 2 * PRICE, 1_500_000]
+
+
+def test_what_nothing_here_asked_for_is_kept_and_stored(
+    four: list[Generation], wavespeed: SandboxControl, start: datetime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what the list does not show: the bill names it, and the provider has its result."""
+    body = {"image": Generation.objects.get(pk=four[0].pk).uploads["image"], "duration": 5}
+    listed = provider.client().submit(ENDPOINT, {**body, "prompt": "Theirs"}).id
+    assert reconciled().report["findings"][0]["done"] == "", "a young one may be of a reply that is on its way"
+    with time_machine.travel(start + timedelta(days=1)):
+        looked = reconciled()
+        unlisted = provider.client().submit(ENDPOINT, {**body, "prompt": "More"}).id
+    with time_machine.travel(start + timedelta(days=2)), monkeypatch.context() as lag:
+        show_nothing_in_the_list(lag)
+        reconciled()
+        for pk in UnassignedPrediction.objects.values_list("pk", flat=True):
+            until(lambda pk=pk: lifecycle.store_unassigned(pk))
+
+    assert findings(looked) == [("orphan", listed, 0, PRICE)]
+    assert looked.report["findings"][0]["done"] == "kept as an unassigned video"
+    kept = UnassignedPrediction.objects.order_by("found_at")
+    assert [(row.prediction_id, row.endpoint, row.found_by) for row in kept] == [
+        (listed, ENDPOINT, "bill"),
+        (unlisted, ENDPOINT, "bill"),
+    ]
+
+
+def test_what_was_settled_as_not_made_and_is_on_the_bill_goes_to_its_generation(
+    project: Project, budget: int, wavespeed: SandboxControl, start: datetime
+) -> None:
+    wavespeed.arm("submit_drop_after")
+    generation = made(project, "lost")
+    submit_next()
+    with time_machine.travel(start + timedelta(days=1)):
+        generation.refresh_from_db()
+        decisions.settle_not_made(generation, by=project.created_by, reason="Nobody looked.")
+        looked = reconciled()
+        until(lambda: lifecycle.poll(generation.pk) == Status.STORING)
+
+    assert looked.report["findings"][0]["done"] == f"given to generation {generation.pk}"
+    assert not UnassignedPrediction.objects.exists()
+
+
+def test_a_generation_that_was_never_booked_is_told_and_stops_nothing(
+    four: list[Generation], project: Project, wavespeed: SandboxControl
+) -> None:
+    by = project.created_by
+    unbooked = services.create(project, endpoint=ENDPOINT, inputs=services.inputs_of(four[0]), by=by)
+    prediction = provider.client().submit(ENDPOINT, {"image": "https://example.com/a.jpg", "prompt": "unbooked"}).id
+    Generation.objects.filter(pk=unbooked.pk).update(
+        status=Status.COMPLETED, submitted_at=timezone.now(), prediction_id=prediction
+    )
+
+    looked = reconciled()
+
+    assert findings(looked) == [("drift", str(unbooked.pk), 0, PRICE)]
+    assert looked.report["findings"][0]["why"] == "The provider billed it, and no money was ever reserved."
 
 
 def test_a_clean_bill_passes_strictly(four: list[Generation], capsys: Any) -> None:
@@ -631,9 +689,11 @@ def test_a_charge_above_its_reservation_lands_and_pauses_its_endpoint_alone(
     assert lease
     assert lease.pk == other.pk
     assert lifecycle.admit() is None
-    assert dispatch._lane_wants_filling() is True
+    Generation.objects.filter(pk=other.pk).update(lease_until=None)
+    assert lifecycle.ask_for_worker() is True
+    Lane.objects.update(sent_at=None)
     Generation.objects.filter(pk=other.pk).update(status=Status.FAILED)
-    assert dispatch._lane_wants_filling() is False
+    assert lifecycle.ask_for_worker() is False
 
     services.resume_endpoint(ENDPOINT, by=project.created_by)
     run_to_end(waiting)

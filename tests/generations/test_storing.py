@@ -1,54 +1,296 @@
-"""Taking a large file from the provider without holding it in memory."""
+"""Taking a large file from the provider: resumed where it broke, never held in memory, and refused by no disk in silence."""
 
 import hashlib
-import threading
+import subprocess
+import sys
 import tracemalloc
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
 
 import pytest
+from django.core.files.base import File
+from django.core.files.storage import default_storage
 
-from generations.models import Generation
-from generations.storing import fetch_and_store
+from generations import storing
+from generations.models import Video
+from generations.storing import StoreFailed, fetch_and_store
+from projects import fetch
+from tests.sandbox import ROOT
 
 BLOCK = bytes(range(256)) * 4096
 BLOCKS = 48
-SIZE = len(BLOCK) * BLOCKS
+LARGE = len(BLOCK) * BLOCKS
+SMALL = hashlib.sha256(b"not repeating").digest() * 20_000
+HALF = len(SMALL) // 2
 
 
-class LargeFile(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", str(SIZE))
-        self.end_headers()
-        for _ in range(BLOCKS):
-            self.wfile.write(BLOCK)
+@dataclass
+class Server:
+    """What a files server does: `cuts` are the bytes after which it ends each answer in turn; the ranges that it was asked for."""
 
-    def log_message(self, *_: object) -> None:
-        pass
+    content: bytes = SMALL
+    etags: list[str | None] = field(default_factory=lambda: ['"one"'])
+    modified: str | None = None
+    cuts: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    knows_ranges: bool = True
+    minds_if_range: bool = True
+    wrong_part: bool = False
+    asked: list[tuple[str | None, str | None]] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        etag = self.etags.pop(0) if len(self.etags) > 1 else self.etags[0]
+        asked, if_range = request.headers.get("Range"), request.headers.get("If-Range")
+        self.asked.append((asked, if_range))
+        if self.statuses and (status := self.statuses.pop(0)) != 200:
+            request.send_error(status)
+            return
+        is_same = not self.minds_if_range or if_range in (None, etag, self.modified)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.knows_ranges and is_same else 0
+        if start and start >= len(self.content):
+            request.send_error(416)
+            return
+        request.send_response(206 if start else 200)
+        if start:
+            first = start - 1 if self.wrong_part else start
+            request.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
+        if etag:
+            request.send_header("ETag", etag)
+        if self.modified:
+            request.send_header("Last-Modified", self.modified)
+        request.send_header("Content-Length", str(len(self.content) - start))
+        request.end_headers()
+        request.wfile.write(self.content[start:][: self.cuts.pop(0) if self.cuts else None])
 
 
 @pytest.fixture
-def large_file() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), LargeFile)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/video.mp4"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def serve() -> Iterator[Callable[..., Server]]:
+    running: list[tuple[ThreadingHTTPServer, Thread]] = []
+
+    def start(**options: object) -> Server:
+        described = Server(**options)
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                described.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        running.append((server, thread))
+        described.url = f"http://127.0.0.1:{server.server_port}/video.mp4"
+        return described
+
+    yield start
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
-def test_at_most_8_mb_of_a_file_are_in_memory(draft: Generation, large_file: str) -> None:
-    draft.outputs = [large_file]
+def stored(url: str, **options: object) -> Video:
+    folder = f"tests/{uuid.uuid4()}"
+    (video,) = fetch_and_store(
+        [url], folder=folder, attempt=uuid.uuid4(), renew=lambda: None, allow_loopback=True, **options
+    )
+    return video
+
+
+def content(video: Video) -> bytes:
+    with default_storage.open(video.file.name) as file:
+        return bytes(file.read())
+
+
+def test_at_most_8_mb_of_a_file_are_in_memory(serve: Callable[..., Server]) -> None:
+    server = serve(content=BLOCK * BLOCKS)
     tracemalloc.start()
 
-    (video,) = fetch_and_store(draft, attempt=uuid.uuid4(), renew=lambda: None, allow_loopback=True)
+    video = stored(server.url)
 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (video.bytes, video.sha256) == (SIZE, hashlib.sha256(BLOCK * BLOCKS).hexdigest())
-    assert video.file.size == SIZE
+    assert (video.bytes, video.sha256) == (LARGE, hashlib.sha256(BLOCK * BLOCKS).hexdigest())
+    assert video.file.size == LARGE
     assert peak < 8_000_000
-    video.file.storage.delete(video.file.name)
+    default_storage.delete(video.file.name)
+
+
+# --- Resuming ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_broken_download_goes_on_where_it_broke(serve: Callable[..., Server]) -> None:
+    server = serve(cuts=[HALF, 1000])
+
+    assert content(stored(server.url)) == SMALL
+
+    assert server.asked == [(None, None), (f"bytes={HALF}-", '"one"'), (f"bytes={HALF + 1000}-", '"one"')]
+
+
+def test_a_date_serves_where_there_is_no_strong_etag(serve: Callable[..., Server]) -> None:
+    date = "Sun, 01 Nov 2026 10:00:00 GMT"
+    server = serve(etags=['W/"weak"'], modified=date, cuts=[HALF])
+
+    assert content(stored(server.url)) == SMALL
+
+    assert server.asked == [(None, None), (f"bytes={HALF}-", date)]
+
+
+@pytest.mark.parametrize("etags", [[None], ['W/"weak"']])
+def test_what_nothing_names_is_begun_anew(serve: Callable[..., Server], etags: list[str | None]) -> None:
+    server = serve(etags=etags, cuts=[HALF])
+
+    assert content(stored(server.url)) == SMALL
+
+    assert server.asked == [(None, None), (None, None)]
+
+
+def test_a_server_without_ranges_gives_all_of_it_again(serve: Callable[..., Server]) -> None:
+    server = serve(knows_ranges=False, cuts=[HALF])
+
+    assert content(stored(server.url)) == SMALL
+
+    assert len(server.asked) == 2
+
+
+def test_a_file_that_changed_meanwhile_is_begun_anew(serve: Callable[..., Server]) -> None:
+    server = serve(etags=['"one"', '"two"'], cuts=[HALF])
+
+    assert content(stored(server.url)) == SMALL
+
+    assert server.asked == [(None, None), (f"bytes={HALF}-", '"one"')]
+
+
+def test_the_rest_of_another_file_is_never_taken(serve: Callable[..., Server]) -> None:
+    """A server that has never heard of If-Range sends the rest of whatever it has now."""
+    server = serve(etags=['"one"', '"two"'], cuts=[HALF], minds_if_range=False)
+
+    assert content(stored(server.url)) == SMALL
+
+    assert [asked for asked, _ in server.asked] == [None, f"bytes={HALF}-", None]
+
+
+def test_another_part_than_the_one_that_was_asked_for_is_not_taken(serve: Callable[..., Server]) -> None:
+    server = serve(cuts=[HALF], wrong_part=True)
+
+    assert content(stored(server.url)) == SMALL
+
+    assert [asked for asked, _ in server.asked] == [None, f"bytes={HALF}-", None]
+
+
+def test_a_range_that_the_server_can_not_satisfy_begins_anew(serve: Callable[..., Server]) -> None:
+    server = serve(cuts=[HALF], statuses=[200, 416])
+
+    assert content(stored(server.url)) == SMALL
+
+    assert [asked for asked, _ in server.asked] == [None, f"bytes={HALF}-", None]
+
+
+def test_a_server_in_trouble_is_asked_again_for_the_rest(serve: Callable[..., Server]) -> None:
+    server = serve(cuts=[HALF], statuses=[200, 503, 429])
+
+    assert content(stored(server.url)) == SMALL
+
+    assert [asked for asked, _ in server.asked] == [None, *[f"bytes={HALF}-"] * 3]
+
+
+def test_it_gives_up_when_nothing_new_comes(serve: Callable[..., Server]) -> None:
+    server = serve(statuses=[500] * 9)
+
+    with pytest.raises(StoreFailed) as failed:
+        stored(server.url)
+
+    assert (failed.value.code, len(server.asked)) == ("http_status", 4)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "expired"), (404, "expired"), (410, "expired"), (401, "http_status")]
+)
+def test_a_dead_url_is_asked_once(serve: Callable[..., Server], status: int, code: str) -> None:
+    server = serve(statuses=[status])
+
+    with pytest.raises(StoreFailed) as failed:
+        stored(server.url)
+
+    assert (failed.value.code, len(server.asked)) == (code, 1)
+
+
+def test_an_empty_file_is_no_video(serve: Callable[..., Server]) -> None:
+    with pytest.raises(StoreFailed, match="empty file"):
+        stored(serve(content=b"").url)
+
+
+def test_what_can_not_be_read_as_a_video_is_refused_or_kept_and_marked(serve: Callable[..., Server]) -> None:
+    url = serve().url
+
+    with pytest.raises(StoreFailed) as failed:
+        stored(url, keep_damaged=False)
+
+    assert (failed.value.code, str(failed.value)) == (
+        "damaged",
+        "The provider sent a damaged file: This is not a video that can be read, or it is damaged.",
+    )
+    assert stored(url).probe_error
+
+
+def test_a_lease_that_is_lost_meanwhile_ends_it_and_leaves_nothing(
+    serve: Callable[..., Server], settings: object
+) -> None:
+    settings.STORE_LEASE_SECONDS = 0.0001
+
+    def lost() -> None:
+        raise StoreFailed("lease_lost", "Another worker took over.")
+
+    with pytest.raises(StoreFailed, match="Another worker"):
+        fetch_and_store([serve().url], folder="tests/lost", attempt=uuid.uuid4(), renew=lost, allow_loopback=True)
+
+    assert not Path(default_storage.path("tests/lost")).exists() or default_storage.listdir("tests/lost")[1] == []
+
+
+def test_the_lease_is_renewed_while_it_downloads_uploads_and_reads_back(
+    serve: Callable[..., Server], settings: object
+) -> None:
+    settings.STORE_LEASE_SECONDS = 0.0001
+    renewed = []
+
+    fetch_and_store(
+        [serve().url],
+        folder=f"tests/{uuid.uuid4()}",
+        attempt=uuid.uuid4(),
+        renew=lambda: renewed.append(True),
+        allow_loopback=True,
+    )
+
+    pieces = (len(SMALL) // fetch.CHUNK_BYTES, len(SMALL) // File.DEFAULT_CHUNK_SIZE, len(SMALL) // storing.READ_BYTES)
+    assert len(renewed) >= sum(pieces)
+
+
+# --- Disks ------------------------------------------------------------------------------------------------------------
+
+FULL_DISK = """
+import resource, sys, uuid
+import django
+django.setup()
+from generations.storing import StoreFailed, fetch_and_store
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+try:
+    fetch_and_store([sys.argv[1]], folder="tests/full", attempt=uuid.uuid4(), renew=lambda: None, allow_loopback=True)
+except StoreFailed as error:
+    print(error.code, error)
+"""
+
+
+def test_a_full_disk_for_temporary_files_is_told_as_our_own_fault(serve: Callable[..., Server]) -> None:
+    """The kernel refuses each byte beyond the limit, as a full disk would."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, serve().url], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+    assert done.stdout.strip() == "disk The disk of a worker did not take the download: it is full.", done.stderr

@@ -9,7 +9,8 @@ import pytest
 
 from tests.studio_process import ROOT, Studio
 
-pytestmark = pytest.mark.slow
+# Its studio is made once for all of them.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("commands")]
 
 PHOTO = str(ROOT / "kling_studio" / "photos" / "rocket.jpg")
 PREPARE = """

@@ -481,6 +481,9 @@ OTHERS = [
     ("http://user@example.com/", "credentials"),
     ("http://127.0.0.1@example.com/", "credentials"),
     ("http://example.com@127.0.0.1/", "credentials"),
+    ("http://example.com:25/", "port"),
+    ("https://example.com:22/", "port"),
+    ("http://[2606:4700::1111]:587/", "port"),
 ]
 
 
@@ -581,6 +584,7 @@ def test_stream_gives_up_after_five_redirects(server: Server) -> None:
         ("ftp://127.0.0.1/", "scheme"),
         ("http://user:secret@127.0.0.1/", "credentials"),
         ("http://[", "bad_url"),
+        ("http://127.0.0.1:25/", "port"),
     ],
 )
 def test_stream_checks_each_redirect(server: Server, location: str, code: str) -> None:

@@ -94,7 +94,7 @@ def test_roles_are_those_of_each_project(project: Project, editor: User) -> None
 
 
 def test_studio_owners_are_superusers_and_the_group_once_each(studio_owner: User, in_group: User, editor: User) -> None:
-    studio_owner.groups.add(Group.objects.get(name=permissions.STUDIO_OWNERS))
+    studio_owner.groups.add(Group.objects.get_or_create(name=permissions.STUDIO_OWNERS)[0])
     studio_owner.groups.add(Group.objects.create(name="Others"))
     factories.UserFactory(username="gone", is_superuser=True, is_active=False)
 

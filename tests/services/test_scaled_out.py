@@ -1,33 +1,28 @@
-"""The studio as several processes on PostgreSQL, a real broker and S3, by environment alone."""
+"""The studio as the Procfile's processes on PostgreSQL, a real broker and S3, by environment alone."""
 
 import hashlib
 import os
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
 
-import boto3
-import pika
 import psycopg
 import pytest
-import redis
 import requests
 
 from tests.sandbox import SandboxControl, end_process, spawn_sandbox
-from tests.studio_process import PATIENCE, ROOT, Studio
+from tests.services import procfile
+from tests.services.servers import empty_rabbitmq, one_at_a_time, own_redis, scratch_bucket, scratch_database
+from tests.studio_process import Studio
+from tests.waiting import wait_until
 
-pytestmark = pytest.mark.services
+pytestmark = [pytest.mark.services, pytest.mark.timeout(900), one_at_a_time]
 
-QUEUES = ("default", "submit", "poll", "store")
+# Processes start slowly on a machine that does much else.
+PATIENCE = 240
 PREPARE = """
 from django.contrib.auth.models import User
-from django.core.management import call_command
-call_command("migrate", verbosity=0)
 from generations import services
 from knox.models import AuthToken
 from projects.models import Project
@@ -35,139 +30,168 @@ from tests import factories
 from tests.pipeline import ENDPOINT
 by = User.objects.create_superuser("olive")
 project = Project.objects.create(name="Coffee", created_by=by)
-factories.budget(project, 10_000_000)
-image = str(factories.source_image(project, by).pk)
-for take in range(3):
-    inputs = {"image": image, "prompt": f"Take {take}", "duration": 3}
+factories.budget(project, 20_000_000)
+for take in range({count}):
+    image = str(factories.source_image(project, by).pk)
+    inputs = {{"image": image, "prompt": f"Take {{take}}", "duration": 3}}
     services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
 print(AuthToken.objects.create(user=by)[1])
 """
 
 
-@contextmanager
-def scratch_database() -> Iterator[str]:
-    server = os.environ["TEST_DATABASE_URL"]
-    name = f"scaled_out_{uuid.uuid4().hex[:12]}"
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
-    try:
-        yield urlsplit(server)._replace(path=f"/{name}").geturl()
-    finally:
-        with psycopg.connect(server, autocommit=True) as connection:
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
-
-
-@contextmanager
-def scratch_bucket() -> Iterator[str]:
-    endpoint = os.environ["TEST_S3_ENDPOINT_URL"]
-    name = f"scaled-out-{uuid.uuid4().hex[:12]}"
-    s3 = boto3.client(
-        "s3", endpoint_url=endpoint, aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1"
-    )
-    s3.create_bucket(Bucket=name)
-    yield f"s3://{name}/studio?endpoint_url={endpoint}&region_name=us-east-1"
-    for item in s3.list_objects_v2(Bucket=name).get("Contents", []):
-        s3.delete_object(Bucket=name, Key=item["Key"])
-    s3.delete_bucket(Bucket=name)
-    s3.close()
-
-
-def empty_redis() -> str:
-    url = os.environ["TEST_REDIS_URL"]
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    return url
-
-
-def empty_rabbitmq() -> str:
-    url = os.environ["TEST_AMQP_URL"]
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    for queue in QUEUES:
-        for suffix in ("", ".DQ", ".XQ"):
-            channel.queue_delete(queue + suffix)
-    connection.close()
-    return url
-
-
-@contextmanager
-def process(studio: Studio, *command: str) -> Iterator[None]:
-    """One of the studio's processes, ended by SIGTERM as systemd would."""
-    with (studio.home / "processes.log").open("ab") as log:
-        started = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=studio.environment, stdout=log, stderr=log)
-    try:
-        yield
-    finally:
-        started.terminate()
-        try:
-            started.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            started.kill()
-            started.wait()
-            raise
-
-
-@pytest.fixture(params=["redis", "rabbitmq"])
-def studio(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Studio, SandboxControl]]:
+@pytest.fixture
+def control(tmp_path: Path) -> Iterator[SandboxControl]:
     sandbox, url = spawn_sandbox(tmp_path / "sandbox")
+    yield SandboxControl(url)
+    end_process(sandbox)
+
+
+@pytest.fixture
+def make_studio(tmp_path: Path, control: SandboxControl) -> Iterator[Callable[[str], Studio]]:
     with ExitStack() as stack:
-        stack.callback(end_process, sandbox)
-        studio = Studio(
-            tmp_path / "home",
-            DATABASE_URL=stack.enter_context(scratch_database()),
-            STORAGE_URL=stack.enter_context(scratch_bucket()),
-            DRAMATIQ_BROKER_URL=empty_redis() if request.param == "redis" else empty_rabbitmq(),
-            AWS_ACCESS_KEY_ID="test",
-            AWS_SECRET_ACCESS_KEY="test",
-            WAVESPEED_BASE_URL=url,
-            WAVESPEED_VIDEOS_PER_MINUTE="10",
-        )
-        yield studio, SandboxControl(url)
+
+        def make(broker_url: str) -> Studio:
+            studio = Studio(
+                tmp_path / "home",
+                DATABASE_URL=stack.enter_context(scratch_database()),
+                STORAGE_URL=stack.enter_context(scratch_bucket()),
+                DRAMATIQ_BROKER_URL=broker_url,
+                AWS_ACCESS_KEY_ID="test",
+                AWS_SECRET_ACCESS_KEY="test",
+                WAVESPEED_BASE_URL=control.url,
+                WAVESPEED_VIDEOS_PER_MINUTE="20",
+                WAVESPEED_VIDEOS_AT_ONCE="20",
+                WAVESPEED_DEADLINE="30",
+                REDELIVERY_SECONDS="5",
+            )
+            procfile.release(studio)
+            return studio
+
+        yield make
 
 
-def test_videos_are_made_by_separate_processes_and_stored_on_s3(studio: tuple[Studio, SandboxControl]) -> None:
-    processes, control = studio
-    token = processes.run(PREPARE).split()[-1]
+@pytest.fixture
+def studio(make_studio: Callable[[str], Studio]) -> Studio:
+    return make_studio(own_redis())
+
+
+def statuses(studio: Studio) -> dict[str, str]:
+    """By prompt."""
+    with psycopg.connect(studio.environment["DATABASE_URL"]) as connection:
+        return dict(connection.execute("SELECT prompt, status FROM generations_generation").fetchall())
+
+
+def wait_for(studio: Studio, running: procfile.Running, wanted: dict[str, str], seconds: float = PATIENCE) -> None:
+    wait_until(
+        lambda: wanted.items() <= statuses(studio).items(),
+        seconds=seconds,
+        why=lambda: f"{statuses(studio)}; {running.log.read_text()[-4000:]}",
+    )
+
+
+@pytest.mark.parametrize("broker", ["redis", "rabbitmq"])
+def test_videos_are_made_by_the_processes_of_the_procfile_and_stored_on_s3(
+    broker: str, make_studio: Callable[[str], Studio], control: SandboxControl
+) -> None:
+    studio = make_studio(own_redis() if broker == "redis" else empty_rabbitmq())
     api = requests.Session()
-    api.headers["Authorization"] = f"Bearer {token}"
-    with (
-        api,
-        process(processes, "manage.py", "rundramatiq", "--processes", "2", "--threads", "2", "--skip-logging"),
-        process(processes, "manage.py", "dispatch"),
-        process(
-            processes, "-m", "gunicorn", "kling_studio.wsgi", "--bind", f"127.0.0.1:{processes.port}", "--workers", "1"
-        ),
-    ):
-        rows = wait_until_completed(api, processes)
-        stored = {fetched_sha256(api, processes, row["videos"][0]["id"]) for row in rows}
+    api.headers["Authorization"] = f"Bearer {studio.run(PREPARE.format(count=3)).split()[-1]}"
+    with api, procfile.running(studio) as running:
+        running.start()
+        wait_for(studio, running, {f"Take {take}": "completed" for take in range(3)})
+        wait_until(lambda: answers(api, studio), seconds=PATIENCE, why=running.log.read_text)
+        rows: list[dict[str, Any]] = api.get(f"{studio.url}/api/v1/generations/", timeout=30).json()["results"]
+        stored = {fetched_sha256(api, studio, row["videos"][0]["id"]) for row in rows}
+        for name in procfile.processes():
+            running.terminate(name)
+        ended = {name: running.wait(name) for name in procfile.processes()}
 
     assert control.posts()["count"] == 3
     assert control.bill()["total_micros"] == 3 * 1_260_000
     assert stored == {made["output_sha256"] for made in control.predictions()}
     assert [row["charged"] for row in rows] == ["1.26"] * 3
+    assert ended == dict.fromkeys(procfile.processes(), 0)
 
 
-def wait_until_completed(api: requests.Session, studio: Studio) -> list[dict[str, object]]:
-    ends = time.monotonic() + PATIENCE
-    while True:
-        assert time.monotonic() < ends, (studio.home / "processes.log").read_text()[-4000:]
-        try:
-            answer = api.get(f"{studio.url}/api/v1/generations/", timeout=10)
-        except requests.ConnectionError:
-            time.sleep(0.3)
-            continue
-        answer.raise_for_status()
-        rows = answer.json()["results"]
-        if {row["status"] for row in rows} == {"completed"}:
-            return rows
-        time.sleep(0.3)
+def answers(api: requests.Session, studio: Studio) -> bool:
+    try:
+        return api.get(f"{studio.url}/api/v1/generations/", timeout=30).ok
+    except requests.ConnectionError:
+        return False
 
 
 def fetched_sha256(api: requests.Session, studio: Studio, video: object) -> str:
     """The checksum of what a frontend downloads: a redirect to a signed address of the bucket."""
-    answer = api.get(f"{studio.url}/api/v1/videos/{video}/download/", timeout=10, allow_redirects=False)
+    answer = api.get(f"{studio.url}/api/v1/videos/{video}/download/", timeout=30, allow_redirects=False)
     assert answer.status_code == 302
     target = answer.headers["Location"]
     assert target.startswith(os.environ["TEST_S3_ENDPOINT_URL"])
     assert "X-Amz-Signature" in target
     return hashlib.sha256(requests.get(target, timeout=30).content).hexdigest()
+
+
+def test_slow_downloads_never_delay_polls(studio: Studio, control: SandboxControl) -> None:
+    """More downloads that take for ever than the worker of the queue has threads; another one is polled to its verdict meanwhile."""
+    slow = 9
+    studio.run(PREPARE.format(count=slow))
+    control.arm("download_slow", times=slow, bytes_per_second=200)
+    with procfile.running(studio) as running:
+        running.start("worker-submit", "worker-poll", "worker-store", "dispatcher")
+        wait_for(studio, running, {f"Take {take}": "storing" for take in range(slow)})
+        studio.run(LATE)
+        # Polled, charged and waiting for its download: as soon as it would be without the others.
+        wait_for(studio, running, {"Late": "storing"}, seconds=60)
+        assert set(statuses(studio).values()) == {"storing"}
+        control.disarm()
+    assert control.posts()["count"] == slow + 1
+
+
+LATE = """
+from django.contrib.auth.models import User
+from generations import services
+from projects.models import Project, SourceImage
+from tests.pipeline import ENDPOINT
+by, project = User.objects.get(username="olive"), Project.objects.get()
+inputs = {"image": str(SourceImage.objects.first().pk), "prompt": "Late", "duration": 3}
+services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
+"""
+
+
+@pytest.mark.parametrize("whole_group", [False, True], ids=["main process", "whole group"])
+def test_sigterm_in_the_middle_of_a_paid_post_lets_it_end(
+    whole_group: bool, studio: Studio, control: SandboxControl
+) -> None:
+    """An upgrade while the provider takes 8 s to answer: the old worker ends its request, the new one goes on from there."""
+    studio.run(PREPARE.format(count=1))
+    control.arm("submit_slow", seconds=8.0)
+    with procfile.running(studio) as running:
+        running.start("worker-submit", "dispatcher")
+        wait_for(studio, running, {"Take 0": "submitting"})
+        wait_until(lambda: control.posts()["count"] == 1, seconds=PATIENCE)
+
+        running.terminate("worker-submit", whole_group=whole_group)
+        running.terminate("dispatcher", whole_group=whole_group)
+
+        assert (running.wait("worker-submit"), running.wait("dispatcher")) == (0, 0)
+        assert statuses(studio) == {"Take 0": "processing"}
+        running.start("worker-submit", "worker-poll", "worker-store", "dispatcher")
+        wait_for(studio, running, {"Take 0": "completed"})
+    assert control.posts()["count"] == 1
+    assert control.bill()["total_micros"] == 1_260_000
+
+
+def test_a_download_that_is_cut_begins_anew_elsewhere(studio: Studio, control: SandboxControl) -> None:
+    """A supervisor whose patience is over kills: the lease ends, and the next worker stores it."""
+    studio.environment["STORE_LEASE_SECONDS"] = "5"
+    studio.run(PREPARE.format(count=1))
+    control.arm("download_slow", times=1, bytes_per_second=200)
+    with procfile.running(studio) as running:
+        running.start("worker-submit", "worker-poll", "worker-store", "dispatcher")
+        wait_for(studio, running, {"Take 0": "storing"})
+        wait_until(lambda: control.faults()[0]["taken"] == 1, seconds=PATIENCE)  # it has begun
+        running.kill("worker-store")
+
+        running.start("worker-store")
+
+        wait_for(studio, running, {"Take 0": "completed"})
+    assert control.posts()["count"] == 1

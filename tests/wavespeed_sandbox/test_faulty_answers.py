@@ -153,6 +153,29 @@ def test_download_gets_500(output: str, control: SandboxControl) -> None:
     assert [requests.get(output, timeout=5).status_code for _ in range(2)] == [500, 200]
 
 
+def test_a_download_that_is_cut_goes_on_where_it_was_cut(output: str, control: SandboxControl) -> None:
+    whole = requests.get(output, timeout=5).content
+    control.arm("download_truncated", fraction=0.5)
+    with requests.get(output, headers={"Range": "bytes=100-"}, stream=True, timeout=5) as answer:
+        assert (answer.status_code, answer.headers["Content-Length"]) == (206, str(len(whole) - 100))
+        assert answer.raw.read(200) == whole[100:300]
+
+
+def test_download_knows_no_ranges(output: str, control: SandboxControl) -> None:
+    control.arm("download_no_range")
+    answer = requests.get(output, headers={"Range": "bytes=100-"}, timeout=5)
+    assert (answer.status_code, len(answer.content)) == (200, control.predictions()[0]["output_bytes"])
+    assert not {"ETag", "Accept-Ranges", "Content-Range"} & set(answer.headers)
+
+
+def test_download_has_changed_since(output: str, control: SandboxControl) -> None:
+    etag = requests.get(output, timeout=5).headers["ETag"]
+    control.arm("download_changed")
+    answer = requests.get(output, headers={"Range": "bytes=100-", "If-Range": etag}, timeout=5)
+    assert answer.status_code == 200
+    assert answer.headers["ETag"] != etag
+
+
 # Uploads and free calls
 
 

@@ -6,6 +6,8 @@ from apscheduler.schedulers.blocking import BlockingScheduler
 from django.core.management.base import BaseCommand
 
 from generations import dispatch
+from generations.models import Process
+from kling_studio.heartbeat import beating
 
 
 class Command(BaseCommand):
@@ -20,4 +22,5 @@ class Command(BaseCommand):
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        scheduler.start()
+        with beating(Process.Kind.DISPATCHER, scheduler):
+            scheduler.start()

@@ -43,7 +43,13 @@ class Command(BaseCommand):
         first_start = not User.objects.filter(is_superuser=True).exists()
         try:
             server = waitress.create_server(
-                application, host=options["host"], port=options["port"], threads=8, ident=None
+                application,
+                host=options["host"],
+                port=options["port"],
+                threads=8,
+                ident=None,
+                # Which of them count is Django's to say: TRUST_FORWARDED_PROTO and TRUSTED_PROXIES.
+                clear_untrusted_proxy_headers=False,
             )
         except OSError as error:
             raise CommandError(f"Port {options['port']} is taken: {error.strerror}. Use --port N.") from error

@@ -4,7 +4,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from generations import reconcile, tasks
+from generations import catalog, reconcile, tasks
 from generations.models import Generation, PausedEndpoint, Reconciliation
 from projects.models import BudgetPeriod
 from tests.generations.admin.test_pages import text_of, told
@@ -75,7 +75,6 @@ def test_others_see_no_reconciliations(editor_client: Client, doctored: Reconcil
 
 
 def test_a_paused_endpoint_is_resumed_on_the_lane_page(owner_client: Client, editor_client: Client) -> None:
-    assert "Paused endpoints" not in text_of(owner_client.get(LANE))
     PausedEndpoint.objects.create(endpoint=ENDPOINT, reason="It charged more than was reserved.")
     page = text_of(owner_client.get(LANE))
     assert "It charged more than was reserved." in page
@@ -84,5 +83,6 @@ def test_a_paused_endpoint_is_resumed_on_the_lane_page(owner_client: Client, edi
     assert editor_client.post(url, {"endpoint": ENDPOINT}).status_code == 403
     answer = owner_client.post(url, {"endpoint": ENDPOINT}, follow=True)
 
-    assert told(answer) == [f"Resumed: what is queued for {ENDPOINT} is submitted again, in turn."]
+    title = catalog.get(ENDPOINT).title
+    assert told(answer) == [f"Resumed: what is queued for {title} is submitted again, in turn."]
     assert not PausedEndpoint.objects.exists()

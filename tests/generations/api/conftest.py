@@ -8,10 +8,10 @@ from generations.models import Generation
 from projects.models import Project, SourceImage, SpendEntry
 from tests import factories
 from tests.generations.conftest import ENDPOINT
-from tests.projects.api.conftest import _no_throttling_between_tests, api, owner_api
+from tests.projects.api.conftest import api, owner_api
 from tests.sandbox import SandboxControl
 
-__all__ = ["_no_throttling_between_tests", "api", "owner_api"]
+__all__ = ["api", "owner_api"]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from generations import services
 from generations.models import Element, Generation, Video
-from projects import budgets
+from projects import budgets, tokens
 from projects.models import Project, SourceImage
 
 SCHEMA = Path(__file__).resolve().parents[3] / "docs/openapi.yaml"
@@ -48,8 +48,9 @@ def schema() -> Iterator[OpenApiSchema]:
 
 
 @pytest.fixture
-def rows(project: Project, draft: Generation, editor: User, image: SourceImage) -> dict[str, str]:
+def rows(project: Project, draft: Generation, editor: User, image: SourceImage, settings: Any) -> dict[str, str]:
     """The id of a row that exists, by the first part of an address."""
+    settings.WAVESPEED_WEBHOOK_SECRET = "whsec_fuzz"
     video = Video(generation=draft, bytes=1, sha256="0" * 64)
     video.file.save("clip.mp4", ContentFile(b"0"))
     element = Element.objects.create(project=project, name="Cup", element_id="306", created_by=editor)
@@ -61,7 +62,8 @@ def rows(project: Project, draft: Generation, editor: User, image: SourceImage) 
     project.approval_above = 0
     project.save()
     named["approvals"] = services.approval_of(services.queue(_another(draft), by=editor))
-    return {name: str(row.pk) for name, row in named.items()}
+    token, _ = tokens.make(project.created_by)
+    return {name: str(row.pk) for name, row in named.items()} | {"tokens": token.pk, "wavespeed": str(draft.pk)}
 
 
 def _another(draft: Generation) -> Generation:

@@ -383,7 +383,8 @@ READ_ERRORS = {
     "410": ([refusal(410)], errors.NotFound, 1),
     "400": ([refusal(400)], errors.Rejected, 1),
     "credits": ([refusal(400, "Insufficient credits.")], errors.InsufficientCredits, 1),
-    "429": ([refusal(429)], errors.Unavailable, 3),
+    "429": ([refusal(429)], errors.TooMany, 3),
+    "code 429 on 200": ([envelope(None, code=429)], errors.TooMany, 3),
     "500": ([refusal(500)], errors.Unavailable, 3),
     "504 HTML": ([http(504, b"<html>")], errors.Unavailable, 3),
     "code 500 on 200": ([envelope(None, code=500)], errors.Unavailable, 3),
@@ -673,6 +674,7 @@ def test_upload_without_a_ticket_is_an_error_and_no_reason_for_the_form(
     [
         (http(403, b"<Error>expired</Error>"), errors.Unavailable),
         (http(413), errors.Rejected),
+        (http(429), errors.TooMany),
         (http(500), errors.Unavailable),
         (http(307, Location="/elsewhere"), errors.Unavailable),
     ],
@@ -685,6 +687,27 @@ def test_upload_that_the_storage_refuses_is_told_and_not_repeated(answer: bytes,
     ):
         upload(server.url)
     assert len(storage.requests) == 1
+
+
+@pytest.mark.parametrize("tickets", [True, False])
+def test_upload_says_when_it_begins_its_second_call(tickets: bool) -> None:
+    seen: list[list[str]] = []
+
+    def answer(request: Request) -> list[bytes]:
+        if request.path == "/api/v3/media/uploads" and not tickets:
+            return [refusal(404)]
+        return [ticket(f"{server.url}/put")]
+
+    with serving(answer) as server:
+        client(server.url).upload(
+            io.BytesIO(PICTURE),
+            "a.jpg",
+            len(PICTURE),
+            "image/jpeg",
+            before_sending=lambda: seen.append([request.path for request in server.requests]),
+        )
+    assert seen == [["/api/v3/media/uploads"]]
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,8 @@
-from collections.abc import Iterator
-
 import pytest
 from django.contrib.auth.models import User
-from django.core.cache import cache
 from rest_framework.test import APIClient
 
 from tests.projects.api.client import client_of
-
-
-@pytest.fixture(autouse=True)
-def _no_throttling_between_tests() -> Iterator[None]:
-    cache.clear()
-    yield
-    cache.clear()
 
 
 @pytest.fixture

@@ -25,23 +25,42 @@ def test_budget_is_made_and_its_figures_told(owner_api: APIClient, project: Proj
     assert Budget.objects.get().limit == 10_500_000
 
 
-def test_budgets_list_project_and_members_ones_with_few_queries(api: APIClient, project: Project, editor: User) -> None:
+def test_budgets_list_project_and_members_ones_with_few_queries(
+    owner_api: APIClient, project: Project, editor: User
+) -> None:
     factories.budget(project, 10_000_000)
     address = f"{API}/projects/{project.pk}/budgets/"
     with CaptureQueriesContext(connection) as one:
-        api.get(address)
+        owner_api.get(address)
     for _ in range(30):
         factories.budget(project, 5_000_000, user=factories.member(project))
     factories.budget(None, 99_000_000)
     factories.reservation(project, editor)
 
     with CaptureQueriesContext(connection) as many:
-        rows = api.get(address).json()["results"]
+        rows = owner_api.get(address).json()["results"]
 
     assert len(many) == len(one)
     assert len(rows) == 31
     [whole] = [row for row in rows if row["user"] is None]
     assert (whole["reserved"], whole["free"]) == ("2.10", "7.90")
+
+
+def test_members_see_the_project_s_budgets_and_their_own_and_owners_everybody_s(
+    api: APIClient, project: Project, editor: User
+) -> None:
+    other = factories.member(project, Role.EDITOR)
+    factories.budget(project, 10_000_000)
+    factories.budget(project, 5_000_000, user=editor)
+    theirs = factories.budget(project, 5_000_000, user=other)
+    address = f"{API}/projects/{project.pk}/budgets/"
+    owner = client_of(factories.member(project, Role.OWNER))
+
+    assert {row["user"] for row in api.get(address).json()["results"]} == {None, editor.username}
+    assert {row["user"] for row in owner.get(address).json()["results"]} == {None, editor.username, other.username}
+    assert api.patch(f"{address}{theirs.pk}/", {"limit": "1.00"}).status_code == 404
+    assert api.get(f"{address}{theirs.pk}/top-ups/").status_code == 404
+    assert owner.get(f"{address}{theirs.pk}/top-ups/").status_code == 200
 
 
 @pytest.mark.parametrize(

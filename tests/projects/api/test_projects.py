@@ -25,10 +25,12 @@ def test_projects_lists_what_one_may_see(api: APIClient, project: Project) -> No
         "description": "",
         "time_zone": "UTC",
         "approval_above": None,
+        "retention_days": None,
         "role": "editor",
         "created_by": "olive",
         "created_at": row["created_at"],
         "archived_at": None,
+        "pause": None,
     }
     assert row["created_at"].endswith("Z")
 
@@ -95,7 +97,10 @@ def test_project_refuses_unknown_fields_by_name(owner_api: APIClient) -> None:
     assert response.status_code == 400
     assert response.json()["type"] == "validation_error"
     assert [error[1:] for error in errors(response)] == [
-        ("timezone", "There is no field “timezone”. This takes: name, description, time_zone, approval_above.")
+        (
+            "timezone",
+            "There is no field “timezone”. This takes: name, description, time_zone, approval_above, retention_days.",
+        )
     ]
 
 

@@ -1,0 +1,100 @@
+"""What became of an unconfirmed generation: what owners see of it, and what they decide."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.utils import timezone
+
+from generations import decisions
+from generations.admin.videos import player
+from generations.models import Generation, Status, UnassignedPrediction
+from generations.refusals import Refused
+from projects import permissions
+from projects.admin.access import person
+from projects.money import shown
+
+REFUSALS = (Refused, PermissionDenied)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A prediction that may be the one, as an owner compares it."""
+
+    prediction: UnassignedPrediction
+
+    @property
+    def players(self) -> list[dict[str, Any]]:
+        return [player(video) for video in self.prediction.videos.all()]
+
+    @property
+    def prompt(self) -> str:
+        """Empty where the provider hides what was asked for."""
+        return str(self.prediction.inputs.get("prompt") or "")
+
+    @property
+    def state(self) -> str:
+        return state_of(self.prediction)
+
+
+def state_of(prediction: UnassignedPrediction) -> str:
+    """What is stored of it, in words."""
+    if prediction.stored_at:
+        return "Its video is stored here, so it can't expire while you think."
+    if prediction.error_message:
+        return f"Its video is not stored: {prediction.error_message}"
+    return "It is still being made, or copied to the studio."
+
+
+def facts(generation: Generation, by: User) -> dict[str, Any]:
+    """What the page of a generation shows of its decision; nothing once its outcome is known."""
+    if generation.status != Status.UNCONFIRMED:
+        return {}
+    settle_from = decisions.may_settle_at(generation)
+    return {
+        "may_settle": permissions.may(by, "manage", generation.project),
+        "candidates": [Candidate(prediction) for prediction in decisions.candidates_of(generation)],
+        "settle_from": settle_from if settle_from > timezone.now() else None,
+        "looks_again_at": generation.next_action_at,
+        "held": shown(generation.quote or 0),
+    }
+
+
+def assign(request: HttpRequest, generation: Generation) -> None:
+    """Takes the candidate that was chosen as this generation's; what is refused is told."""
+    chosen = _candidate(generation, request.POST.get("candidate", ""))
+    if chosen is None:
+        messages.error(request, "Choose which of the predictions it is.")
+        return
+    try:
+        decisions.assign(generation, chosen, by=person(request), reason=request.POST.get("reason", ""))
+    except REFUSALS as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(request, "It is this one: it is charged as the provider billed it, and its video comes here.")
+
+
+def not_made(request: HttpRequest, generation: Generation) -> None:
+    """Ends it as never made, and gives its money back; what is refused is told."""
+    try:
+        decisions.settle_not_made(generation, by=person(request), reason=request.POST.get("reason", ""))
+    except REFUSALS as refusal:
+        messages.error(request, str(refusal))
+    else:
+        released = shown(generation.quote or 0)
+        messages.success(
+            request,
+            f"Settled as not made: {released} is free again. If it was made after all, its video still comes here.",
+        )
+
+
+def _candidate(generation: Generation, pk: str) -> UnassignedPrediction | None:
+    try:
+        wanted = UUID(pk)
+    except ValueError:
+        return None
+    return next((each for each in decisions.candidates_of(generation) if each.pk == wanted), None)

@@ -1,0 +1,325 @@
+"""The lane: whose turn it is, within the provider account's limits; slowed by a 429, paused when the account is refused.
+
+Projects take turns, however much each has queued; within a project the priority counts, then the age.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from generations import alerts, provider, restored, room
+from generations.lifecycle.timing import RESULTS_LAST, backoff, call_lease, redelivery
+from generations.models import (
+    Generation,
+    Lane,
+    PauseCause,
+    PausedEndpoint,
+    PausedProject,
+    PauseEvent,
+    ProjectTurn,
+    Status,
+)
+from generations.models.lane import FULL_RATE
+from generations.wavespeed import errors
+from projects.models import Project
+from projects.money import MICRO, shown
+
+log = structlog.get_logger(__name__)
+
+MINUTE = timedelta(minutes=1)
+# After a 429: this long, twice as long each time that no quiet minute has passed, at most a minute, as that is the provider's window.
+FIRST_WAIT = timedelta(seconds=5)
+LONGEST_WAIT = MINUTE
+# What the provider asks for is honoured this far: an answer that names a week does not stop the studio for a week.
+LONGEST_ASKED = timedelta(minutes=15)
+TICK = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A queued generation that was let into the lane, for one submit."""
+
+    pk: uuid.UUID
+    token: uuid.UUID
+
+
+@dataclass(frozen=True)
+class Slots:
+    """How many videos at once and a minute: what the account takes, or what is taken of it."""
+
+    at_once: int
+    per_minute: int
+
+    def have_room_for(self, used: "Slots") -> bool:
+        return used.at_once < self.at_once and used.per_minute < self.per_minute
+
+
+# --- Letting in -------------------------------------------------------------------------------------------------------
+
+
+def admit() -> Lease | None:
+    """Leases the queued generation whose turn it is, if the lane is open, has a slot, and what is made would have room here.
+
+    From a database that was restored from a backup nothing is let in.
+    """
+    if shortage := room.shortage():
+        log.warning("no_room", reason=shortage)
+        return None
+    lease = _admit()
+    if lease is None or _is_current_database():
+        return lease
+    again_at = timezone.now() + backoff(0)
+    Generation.objects.save_leased(lease.pk, lease.token, release=True, next_action_at=again_at)
+    return None
+
+
+def _is_current_database() -> bool:
+    try:
+        return not restored.check()
+    except Exception:
+        # Storages raise what their vendor's library raises. Without an answer nothing is submitted.
+        log.exception("storage_not_read")
+        return False
+
+
+@transaction.atomic
+def _admit() -> Lease | None:
+    lane = Lane.locked()
+    now = timezone.now()
+    if lane.sent_at:
+        lane.sent_at = None
+        lane.save(update_fields=["sent_at"])
+    if not _is_open(lane, now) or not limits(lane, now).have_room_for(used(now)):
+        return None
+    turn = _turn(_due(now))
+    if turn is None:
+        return None
+    # `submit` renews it before each call, so that the slot of a worker that dies is soon free again.
+    token = Generation.objects.lease(turn.pk, call_lease(), status=Status.QUEUED)
+    if token is None:
+        return None
+    _remember_turn(turn.project_id, now)
+    return Lease(turn.pk, token)
+
+
+def _is_open(lane: Lane, now: datetime) -> bool:
+    return lane.paused_at is None and not lane.is_slowed(now)
+
+
+def limits(lane: Lane, now: datetime) -> Slots:
+    """What the account takes, at the rate that the lane has now; one always passes."""
+    rate = lane.rate_at(now)
+    return Slots(
+        at_once=max(1, settings.WAVESPEED_VIDEOS_AT_ONCE * rate // FULL_RATE),
+        per_minute=max(1, settings.WAVESPEED_VIDEOS_PER_MINUTE * rate // FULL_RATE),
+    )
+
+
+def used(now: datetime) -> Slots:
+    """What occupies the account: what uploads, what is at the provider, and what may be there."""
+    uploading = Q(status=Status.QUEUED, lease_until__gt=now)
+    # One of which the provider has said nothing since is still asked for; it is not working on it any more.
+    processing = Q(status=Status.PROCESSING, submitted_at__gt=now - RESULTS_LAST)
+    there = Q(status=Status.SUBMITTING) | processing | may_be_there(now)
+    return Slots(
+        at_once=Generation.objects.filter(uploading | there).count(),
+        per_minute=Generation.objects.filter(uploading | Q(submitted_at__gt=now - MINUTE)).count(),
+    )
+
+
+def may_be_there(now: datetime) -> Q:
+    """Unconfirmed ones occupy a slot for as long as the provider may be working on them."""
+    return Q(status=Status.UNCONFIRMED, submitted_at__gt=now - timedelta(minutes=settings.UNCONFIRMED_MINUTES))
+
+
+def is_held(generation: Generation) -> bool:
+    """Whether it was paused since it was let in. With the lane's row locked this is wholly before or wholly after a pause."""
+    return (
+        Lane.objects.filter(pk=Lane.WAVESPEED, paused_at__isnull=False).exists()
+        or PausedProject.objects.filter(project=generation.project_id).exists()
+        or PausedEndpoint.objects.filter(endpoint=generation.endpoint).exists()
+    )
+
+
+def put_back(lease: Lease) -> None:
+    """It was not asked for yet: it waits in the queue again."""
+    Generation.objects.save_leased(lease.pk, lease.token, release=True, next_action_at=timezone.now())
+
+
+# --- Whose turn it is -------------------------------------------------------------------------------------------------
+
+
+def _queued() -> QuerySet[Generation]:
+    """What nothing but the lane itself holds up: neither its project nor its endpoint is paused."""
+    paused = list(PausedEndpoint.objects.values_list("endpoint", flat=True))
+    return Generation.objects.filter(status=Status.QUEUED).exclude(endpoint__in=paused)
+
+
+def _due(now: datetime) -> QuerySet[Generation]:
+    """The time is compared so that no index of due rows is taken: each project's queue has its own, in the order of turns."""
+    is_free = Q(lease_until=None) | Q(lease_until__lt=now)
+    return _queued().alias(due_at=Coalesce("next_action_at", now)).filter(is_free, due_at__lte=now)
+
+
+def _turn(candidates: QuerySet[Generation]) -> Generation | None:
+    """The next one: of the project that was let in longest ago, its most urgent, then its oldest."""
+    ordered = candidates.order_by("-priority", "queued_at", "pk")
+    # No EXISTS: PostgreSQL might make a join of that which reads the whole queue.
+    first = Subquery(ordered.filter(project=OuterRef("pk")).values("pk")[:1])
+    project = in_turn(Project.objects.alias(first=first).filter(first__isnull=False, pause=None)).first()
+    return ordered.filter(project=project).first() if project else None
+
+
+def in_turn(projects: QuerySet[Project]) -> QuerySet[Project]:
+    """Who was never let in comes first, then who was let in longest ago (`last_turn`)."""
+    last_turn = ProjectTurn.objects.filter(project=OuterRef("pk")).values("last_at")
+    return projects.annotate(last_turn=Subquery(last_turn)).order_by(
+        F("last_turn").asc(nulls_first=True), "created_at", "pk"
+    )
+
+
+def _remember_turn(project_id: uuid.UUID, now: datetime) -> None:
+    """Turns have an order of their own: clocks of several machines differ, and may go back."""
+    latest = ProjectTurn.objects.aggregate(latest=Max("last_at"))["latest"]
+    last_at = max(now, latest + TICK) if latest else now
+    ProjectTurn.objects.update_or_create(project_id=project_id, defaults={"last_at": last_at})
+
+
+def ask_for_worker() -> bool:
+    """Whether a worker should fill the lane: True once in a redelivery time, until one has looked."""
+    now = timezone.now()
+    lane = Lane.objects.filter(pk=Lane.WAVESPEED).first() or Lane.objects.get_or_create(pk=Lane.WAVESPEED)[0]
+    was_asked = lane.sent_at is not None and lane.sent_at > now - redelivery()
+    if was_asked or not _is_open(lane, now) or not limits(lane, now).have_room_for(used(now)):
+        return False
+    if not _due(now).filter(project__pause=None).exists():
+        return False
+    return Lane.objects.filter(pk=lane.pk, sent_at=lane.sent_at).update(sent_at=now) == 1
+
+
+# --- Too much ---------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def slow(asked: timedelta = timedelta(0)) -> datetime:
+    """The provider said that it is too much: nothing is submitted until the moment that is returned, and then half as much.
+
+    What was on its way at the same time and is refused too halves nothing again. `asked` is how long the provider asks to wait.
+    """
+    lane, now = Lane.locked(), timezone.now()
+    asked_until = now + min(asked, LONGEST_ASKED)
+    if lane.slowed_until and lane.is_slowed(now):
+        lane.slowed_until = max(lane.slowed_until, asked_until)
+    else:
+        wait = _wait(lane, now)
+        lane.rate = max(lane.rate_at(now) // 2, min(lane.rate_at(now), _least_rate()))
+        lane.rate_changed_at, lane.slowed_until = now, max(now + wait, asked_until)
+        log.warning("lane_slowed", rate=lane.rate, until=lane.slowed_until.isoformat())
+    lane.save(update_fields=["rate", "rate_changed_at", "slowed_until"])
+    return lane.slowed_until
+
+
+def _wait(lane: Lane, now: datetime) -> timedelta:
+    """Twice the last one if no quiet minute has passed since."""
+    if lane.slowed_until is None or lane.rate_changed_at is None or now - lane.slowed_until > MINUTE:
+        return FIRST_WAIT
+    return min(LONGEST_WAIT, 2 * (lane.slowed_until - lane.rate_changed_at))
+
+
+def _least_rate() -> int:
+    """The lowest rate that is no lower in effect: with it both limits are one."""
+    return -(-FULL_RATE // max(settings.WAVESPEED_VIDEOS_AT_ONCE, settings.WAVESPEED_VIDEOS_PER_MINUTE))
+
+
+# --- The account is refused -------------------------------------------------------------------------------------------
+
+
+def pause_if_account_problem(error: errors.WaveSpeedError, *, needed: int = 0) -> bool:
+    """Pauses the lane unless a call that costs nothing says that it is not the account; True if it is paused.
+
+    `needed` is what the refused request costs, in micro-dollars: a balance that covers it is not what it lacks.
+    """
+    match error:
+        case errors.KeyRefused():
+            if _balance() is not None:
+                return False
+            return _pause(
+                PauseCause.KEY_REFUSED,
+                "The provider refuses the studio's API key. Check WAVESPEED_API_KEY; submitting goes on by itself once it is accepted.",
+            )
+        case errors.InsufficientCredits():
+            balance = _balance()
+            if balance is not None and balance >= needed > 0:
+                return False
+            return _pause(
+                PauseCause.NO_CREDITS,
+                "The provider's account has not enough credits. Top it up; submitting goes on by itself once they cover the next video.",
+            )
+    return False
+
+
+def resume_if_account_is_back() -> bool:
+    """Ends a pause for the account's sake when a call that costs nothing says that it may; True if it did.
+
+    What a person paused, or a restored backup, waits for a person.
+    """
+    causes = (PauseCause.KEY_REFUSED, PauseCause.NO_CREDITS)
+    lane = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at__isnull=False, paused_cause__in=causes).first()
+    balance = _balance() if lane else None
+    if lane is None or balance is None:
+        return False
+    if lane.paused_cause == PauseCause.KEY_REFUSED:
+        return _resume(lane, "The provider accepts the studio's API key again.")
+    turn = _turn(_queued())
+    if balance <= 0 or (turn and balance < (turn.quote or 0)):
+        return False
+    return _resume(lane, f"The provider's account has credits again: {shown(balance)}.")
+
+
+def last_pause_or_resume() -> datetime | None:
+    """Of all submitting: since then the account is as it is now."""
+    events = PauseEvent.objects.filter(project=None, endpoint="").order_by("-at")
+    return events.values_list("at", flat=True).first()
+
+
+def _balance() -> int | None:
+    """Of the provider's account, in micro-dollars; None when it can't be read, which is how a bad key shows."""
+    try:
+        return int(provider.client().balance() * MICRO)
+    except errors.WaveSpeedError as error:
+        log.warning("balance_not_read", reason=str(error))
+        return None
+
+
+@transaction.atomic
+def _pause(cause: PauseCause, reason: str) -> bool:
+    """True also when somebody was faster: the lane is paused."""
+    now = timezone.now()
+    paused = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at=None).update(
+        paused_at=now, paused_cause=cause, paused_reason=reason, paused_by=None
+    )
+    if paused:
+        log.error("lane_paused", reason=reason)
+        PauseEvent.objects.create(is_pause=True, reason=reason, at=now)
+        alerts.lane_paused(reason)
+    return True
+
+
+@transaction.atomic
+def _resume(lane: Lane, reason: str) -> bool:
+    """False if it is another pause by now."""
+    resumed = Lane.objects.filter(pk=lane.pk, paused_at=lane.paused_at, paused_cause=lane.paused_cause).update(
+        paused_at=None, paused_cause="", paused_reason="", paused_by=None
+    )
+    if resumed:
+        log.warning("lane_resumed", reason=reason)
+        PauseEvent.objects.create(is_pause=False, reason=reason)
+        alerts.lane_resumed(lane.paused_at, reason)
+    return resumed == 1

@@ -1,0 +1,9 @@
+"""Loaded by `manage.py rundramatiq` in each of its processes, once the models are; there are no actors in it."""
+
+import dramatiq
+
+from kling_studio.draining import DrainOnce
+from kling_studio.heartbeat import WorkerHeartbeat
+
+dramatiq.get_broker().add_middleware(DrainOnce())
+dramatiq.get_broker().add_middleware(WorkerHeartbeat())

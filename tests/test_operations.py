@@ -1,0 +1,226 @@
+"""What operators rely on: the units run the Procfile's commands, and docs/operations.md knows every alert."""
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from projects.models import AlertKind
+from tests.services import procfile
+from tests.studio_process import ROOT
+
+DEPLOY = ROOT / "deploy"
+OPERATIONS = ROOT / "docs" / "operations.md"
+HOME = "/opt/kling-studio"
+QUEUES = ("submit", "poll", "store", "default")
+
+
+def directives(unit: Path) -> list[tuple[str, str]]:
+    return re.findall(r"^([A-Za-z]+)=(.*)$", unit.read_text(), re.MULTILINE)
+
+
+def values(unit: Path, name: str) -> list[str]:
+    return [value for key, value in directives(unit) if key == name]
+
+
+def unit_commands() -> dict[str, str]:
+    """By the Procfile's names, without the folder of the installation."""
+    web, worker, dispatcher, release = (
+        [
+            command.replace(f"{HOME}/.venv/bin/", "")
+            for command in values(DEPLOY / f"kling-studio-{name}.service", "ExecStart")
+        ]
+        for name in ("web", "worker@", "dispatcher", "release")
+    )
+    workers = {f"worker-{queue}": worker[0].replace("%i", queue) for queue in QUEUES}
+    return {"web": web[0], **workers, "dispatcher": dispatcher[0], "release": " && ".join(release)}
+
+
+def test_the_units_run_the_commands_of_the_procfile() -> None:
+    assert unit_commands() == procfile.commands()
+
+
+def test_the_commands_are_there() -> None:
+    bin_folder = Path(sys.executable).parent
+    for command in procfile.commands().values():
+        for part in command.split(" && "):
+            program, *arguments = part.split()
+            assert (bin_folder / program).exists()
+            assert program == "gunicorn" or arguments[0] == "manage.py"
+
+
+@pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*.service")), ids=lambda unit: unit.stem)
+def test_each_unit_is_hardened_and_gets_its_secrets_as_files(unit: Path) -> None:
+    one = dict(directives(unit))
+
+    assert (one["User"], one["UMask"]) == ("kling-studio", "0077")
+    for name in (
+        "NoNewPrivileges",
+        "PrivateTmp",
+        "PrivateDevices",
+        "ProtectHome",
+        "ProtectKernelModules",
+        "RestrictSUIDSGID",
+    ):
+        assert one[name] == "yes"
+    assert (one["ProtectSystem"], one["CapabilityBoundingSet"]) == ("strict", "")
+    given = {value.split(":")[0] for value in values(unit, "LoadCredential")}
+    read = dict(re.findall(r"(\w+)_FILE=%d/(\w+)", "\n".join(values(unit, "Environment"))))
+    assert {name.lower() for name in read} == set(read.values()) == given
+    assert not re.search(r"(PASSWORD|SECRET|KEY)=[^%\s]", "\n".join(values(unit, "Environment")))
+
+
+@pytest.mark.parametrize("name", ["web", "worker@", "dispatcher"])
+def test_a_process_is_given_the_time_that_it_takes_to_drain(name: str) -> None:
+    one = dict(directives(DEPLOY / f"kling-studio-{name}.service"))
+
+    # More than what dramatiq waits for its workers, gunicorn for its requests, and a look of the dispatcher takes.
+    assert int(one["TimeoutStopSec"]) > {"web": 30, "worker@": 600, "dispatcher": 30}[name]
+    assert (one["KillMode"], one["Restart"]) == ("mixed", "always")
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd-analyze")
+def test_systemd_understands_the_units(tmp_path: Path) -> None:
+    """With the folder of this checkout in place of the installation's, as it looks for the programs."""
+    bin_folder = str(Path(sys.executable).parent)
+    for unit in DEPLOY.glob("kling-studio*"):
+        text = unit.read_text().replace(f"{HOME}/.venv/bin", bin_folder).replace(HOME, str(ROOT))
+        for name in [unit.name.replace("@", f"@{queue}") for queue in QUEUES] if "@" in unit.name else [unit.name]:
+            (tmp_path / name).write_text(text)
+
+    units = [str(unit) for unit in tmp_path.iterdir()]
+    verified = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, timeout=120
+    )
+
+    assert (verified.returncode, [line for line in verified.stderr.splitlines() if "kling-studio" in line]) == (0, [])
+
+
+def test_the_target_has_what_is_enabled_and_nothing_else() -> None:
+    """On each machine only the units that it shall run are enabled; all that run are the target's, to be stopped with it."""
+    running = {f"kling-studio-{name}" for name in ("web", "worker@", "dispatcher")}
+    for unit in DEPLOY.glob("*.service"):
+        belongs = ["kling-studio.target"] if unit.stem in running else []
+        assert (values(unit, "WantedBy"), values(unit, "PartOf")) == (belongs, belongs)
+
+    assert values(DEPLOY / "kling-studio.target", "Wants") == []
+    assert values(DEPLOY / "kling-studio.target", "WantedBy") == ["multi-user.target"]
+
+
+def test_the_documented_installation_enables_everything() -> None:
+    (command,) = re.findall(r"^systemctl enable (.+)$", OPERATIONS.read_text(), re.MULTILINE)
+
+    assert command.split() == [
+        "--now",
+        "kling-studio.target",
+        "kling-studio-web",
+        "kling-studio-dispatcher",
+        f"kling-studio-worker@{{{','.join(QUEUES)}}}",
+    ]
+
+
+# As systemd 252 reads them. What is quoted begins a value; what is not is its line's rest.
+ENVIRONMENT_FILE = r"""
+# A comment=with a sign
+; ANOTHER=one
+
+STORAGE_URL=s3://b/p?region_name=auto&endpoint_url=https://s3.example.com
+DEFAULT_FROM_EMAIL=kling_studio <studio@localhost>
+EMAIL_URL="submission://user:pa$$word`id`@mail.example.com:587"
+  SPACED = around the sign is cut
+UNQUOTED=$HOME|$(id);it's "as" it # is
+SINGLE='$HOME "and" \n'
+DOUBLE="says \"so\" for \$5 \q"
+LINES="one
+NOT_ONE=two"
+GOES_ON=one \
+and two
+ESCAPED=a\\b\c
+PIECES='a' "b" c
+EMPTY=
+not an assignment
+export NOR=this
+"""
+READ = {
+    "STORAGE_URL": "s3://b/p?region_name=auto&endpoint_url=https://s3.example.com",
+    "DEFAULT_FROM_EMAIL": "kling_studio <studio@localhost>",
+    "EMAIL_URL": "submission://user:pa$$word`id`@mail.example.com:587",
+    "SPACED": "around the sign is cut",
+    "UNQUOTED": '$HOME|$(id);it\'s "as" it # is',
+    "SINGLE": '$HOME "and" \\n',
+    "DOUBLE": 'says "so" for $5 \\q',
+    "LINES": "one\nNOT_ONE=two",
+    "GOES_ON": "one and two",
+    "ESCAPED": "a\\bc",
+    "PIECES": "abc",
+    "EMPTY": "",
+}
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Callable[..., str]:
+    """Runs `deploy/studio`, with the folders of this test in place of the system's, and its own user in place of the studio's."""
+    (tmp_path / "etc" / "secrets").mkdir(parents=True)
+    (tmp_path / "etc" / "environment").write_text("")
+    (tmp_path / "etc" / "secrets" / "secret_key").write_text("k" * 60 + "\n")
+    script = (DEPLOY / "studio").read_text()
+    for there, here in {
+        "#!/opt/kling-studio/.venv/bin/python\n": f"#!{sys.executable}\n",
+        "/etc/kling-studio": str(tmp_path / "etc"),
+        "/var/lib/kling-studio": str(tmp_path / "home"),
+        "/opt/kling-studio": str(ROOT),
+        '"runuser", "-u", "kling-studio", "--", ".venv/bin/python"': f'"{sys.executable}"',
+    }.items():
+        assert there in script
+        script = script.replace(there, here)
+    program = tmp_path / "studio"
+    program.write_text(script)
+    program.chmod(0o755)
+
+    def run(*arguments: str) -> str:
+        said = subprocess.run(
+            [program, *arguments], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=120
+        )
+        assert said.returncode == 0, said.stderr
+        return said.stdout
+
+    return run
+
+
+def test_manage_py_runs_with_the_secrets_of_the_units(studio: Callable[..., str]) -> None:
+    code = "from django.conf import settings as s; print(len(s.SECRET_KEY), s.STUDIO_HOME.name)"
+
+    assert studio("shell", "-c", code).splitlines()[-1] == "60 home"
+
+
+def test_manage_py_runs_in_the_environment_that_systemd_reads(studio: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "etc" / "environment").write_text(ENVIRONMENT_FILE)
+    code = "import os; print(dict(os.environ))"
+
+    given = ast.literal_eval(studio("shell", "-c", code).splitlines()[-1])
+
+    assert {name: given.get(name) for name in READ} == READ
+    assert not {"A comment", "ANOTHER", "NOT_ONE", "NOR", "export NOR"} & given.keys()
+
+
+@pytest.mark.parametrize("quote", ["", "'", '"'])
+def test_an_address_with_several_options_reaches_the_settings(
+    quote: str, studio: Callable[..., str], tmp_path: Path
+) -> None:
+    url = "s3://b/p?region_name=auto&endpoint_url=https://s3.example.com"
+    (tmp_path / "etc" / "environment").write_text(f"STORAGE_URL={quote}{url}{quote}\n")
+    code = "from django.conf import settings as s; print(s.STORAGES['default']['OPTIONS']['endpoint_url'])"
+
+    assert studio("shell", "-c", code).splitlines()[-1] == "https://s3.example.com"
+
+
+def test_each_alert_has_a_section() -> None:
+    text = OPERATIONS.read_text()
+    section = text.split("## What to do on each alert")[1].split("\n## ")[0]
+
+    assert re.findall(r"^### (.+)$", section, re.MULTILINE) == [str(kind.label) for kind in AlertKind]
