@@ -275,7 +275,7 @@ def test_submit_tells_how_long_to_wait() -> None:
 def drip(head: bytes) -> Callable[[Request], Any]:
     def answer(request: Request) -> Any:
         yield head
-        for _ in range(100):
+        for _ in range(200):
             yield 0.05
             yield b"a"
 
@@ -296,8 +296,8 @@ def test_a_slow_drip_does_not_pass_the_deadline(head: bytes) -> None:
     with serving(drip(head)) as server:
         started = time.monotonic()
         with pytest.raises(errors.Ambiguous) as caught:
-            submit(server.url, deadline=0.5)
-        assert time.monotonic() - started < 1.5
+            submit(server.url, deadline=2)
+        assert time.monotonic() - started < 8
     assert "no whole answer came in time" in str(caught.value)
     assert len(server.requests) == 1
 
