@@ -108,7 +108,7 @@ class Alive:
         self._renewed = time.monotonic()
 
     def __call__(self) -> None:
-        if time.monotonic() - self._renewed > self._every and threading.get_ident() == self._thread:
+        if time.monotonic() - self._renewed >= self._every and threading.get_ident() == self._thread:
             self._renew()
             self._renewed = time.monotonic()
 

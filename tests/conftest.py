@@ -29,6 +29,11 @@ def _stopped(signum: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A long value is told by its length: megabytes of it would travel with each report."""
+    return f"{argname} of {len(val)}" if isinstance(val, bytes | str) and len(val) > 100 else None
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With a pytest that it does not know, xdist leaves groups out without a word (pytest-dev/pytest-xdist#1386)."""

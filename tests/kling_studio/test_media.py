@@ -226,8 +226,11 @@ def server() -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     yield f"http://127.0.0.1:{server.effective_port}"
-    server.close()
-    thread.join(timeout=10)
+    # In its own thread: closed from here, its loop may be waiting for a socket that is gone.
+    server.trigger.pull_trigger(lambda: server.asyncore.close_all(server._map))
+    thread.join(timeout=30)
+    server.task_dispatcher.shutdown()
+    assert not thread.is_alive()
 
 
 def open_files() -> list[str]:

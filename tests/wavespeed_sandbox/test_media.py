@@ -32,6 +32,7 @@ def nowhere() -> Iterator[str]:
         (picture(1000, 399), "image aspect ratio must be between 1:2.5 and 2.5:1, got 1000x399"),
         (b"\xff" * (media.MAX_BYTES + 1), "image file size must not exceed 10MB"),
     ],
+    ids=["text", "cut off", "WEBP", "too small", "too narrow", "too large"],
 )
 def test_task_with_an_unusable_image_fails(provider: Provider, content: bytes, error: str) -> None:
     found = provider.finished(provider.create(image=provider.upload(content), prompt="pan"))
