@@ -5,7 +5,6 @@ django-axes counts failed logins in the database, by name and address; the count
 
 import hashlib
 import ipaddress
-import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -59,14 +58,13 @@ def _network(text: str) -> str | None:
 
 
 def too_many(what: str, who: str, *, limit: int, seconds: int) -> bool:
-    """Counts one more try; True from the one after `limit` on, until the present window of `seconds` is over. Per process."""
-    window = int(time.time() // seconds)
-    key = f"throttle:{what}:{window}:{hashlib.sha256(who.encode('utf-8', 'replace')).hexdigest()}"
+    """Counts one more try; True from the one after `limit` on, until `seconds` after the first. Per process."""
+    key = f"throttle:{what}:{hashlib.sha256(who.encode('utf-8', 'replace')).hexdigest()}"
     cache.add(key, 0, seconds)
     try:
         return bool(cache.incr(key) > limit)
     except ValueError:
-        # The window ended, or the cache was full, between the two calls.
+        # The time was over, or the cache was full, between the two calls.
         return False
 
 
