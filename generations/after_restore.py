@@ -5,16 +5,14 @@ carries the generation's id: a prediction that names one is surely its. Where th
 where it hides the inputs too, every prediction that nobody here knows is one. What is perhaps paid is never sent again by code.
 """
 
-import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Any
-from urllib.parse import unquote
 
 import structlog
 from django.db import transaction
@@ -30,7 +28,6 @@ log = structlog.get_logger(__name__)
 
 FoundBy = UnassignedPrediction.FoundBy
 SECONDS_FOR_ONE = 60
-OWN_UPLOAD = re.compile(r"/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(?:image|end_image)\.", re.IGNORECASE)
 COMPARED = (
     Status.QUEUED,
     Status.DRAFT,
@@ -150,7 +147,8 @@ def _from_bill(billed: bill.Bill) -> Prediction:
 
 def likeness(generation: Generation, prediction: Prediction) -> Likeness | None:
     """How sure it is that this prediction is the one of this generation; None: it is not."""
-    if owners := set(_owners(prediction.input or {})):
+    inputs = prediction.input or {}
+    if owners := matching.named(inputs.get("image")) | matching.named(inputs.get("end_image")):
         return Likeness.SURE if str(generation.pk) in owners else None
     if prediction.model not in ("", generation.endpoint):
         return None
@@ -160,13 +158,6 @@ def likeness(generation: Generation, prediction: Prediction) -> Likeness | None:
     if not prediction.input:
         return Likeness.HIDDEN
     return Likeness.SAME_INPUTS if _are_same(generation, prediction.input) else None
-
-
-def _owners(inputs: Mapping[str, Any]) -> Iterator[str]:
-    """The generations for which the pictures were uploaded, by the names that we gave the files."""
-    for name in ("image", "end_image"):
-        if match := OWN_UPLOAD.search(unquote(str(inputs.get(name) or ""))):
-            yield match[1].lower()
 
 
 def _are_same(generation: Generation, inputs: Mapping[str, Any]) -> bool:

@@ -63,7 +63,7 @@ def _is_of_another(generation: Generation, inputs: Mapping[str, Any]) -> bool:
     """
     if is_sure(generation, inputs):
         return False
-    owners = {owner for name in generation.uploads for value in _values(inputs.get(name)) for owner in _named(value)}
+    owners = {owner for name in generation.uploads for owner in named(inputs.get(name))}
     if owners - {str(generation.pk)}:
         return True
     sent = generation.request_body or {}
@@ -74,9 +74,9 @@ def _is_of_another(generation: Generation, inputs: Mapping[str, Any]) -> bool:
     )
 
 
-def _named(address: str) -> set[str]:
-    """The generations whose uploads it names."""
-    return {owner.lower() for owner in UPLOAD_NAME.findall(unquote(address))}
+def named(value: object) -> set[str]:
+    """The generations, by their keys, whose uploads an address names, or those of a list."""
+    return {owner.lower() for address in _values(value) for owner in UPLOAD_NAME.findall(unquote(address))}
 
 
 def _values(value: object) -> Iterator[str]:
