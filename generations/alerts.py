@@ -30,6 +30,8 @@ LINKS_SHOWN = 50
 # How long the provider keeps what it made, and when it becomes urgent that it is not stored here.
 OUTPUTS_LAST = timedelta(days=7)
 EXPIRES_SOON = timedelta(days=1)
+# So many tries take about three quarters of an hour.
+TRIES_UNTIL_TOLD = 15
 # An end that somebody waits for: the word for one, and the words for one and for several.
 ENDS = {
     Status.COMPLETED: ("Ready", "video is ready", "videos are ready"),
@@ -146,6 +148,27 @@ def check_expiring() -> None:
         "It is tried again until the provider says that it has it no more. See to it today that "
         "the studio reaches the provider with a good key, and that its storage can be written.",
         links=[[_line_of(generation), _page(generation)] for generation in expiring],
+        path=reverse("admin:generations_generation_changelist"),
+    )
+
+
+def check_not_sent() -> None:
+    """Tells the studio owners, once a day, that pictures can't be brought to the provider, however often that is tried."""
+    rows = Generation.objects.filter(
+        status=Status.QUEUED, error_code__in=("not_uploaded", "picture_not_read"), attempts__gte=TRIES_UNTIL_TOLD
+    )
+    count = rows.count()
+    if not count:
+        return
+    waiting = list(rows.select_related("project").order_by("queued_at")[:LINKS_SHOWN])
+    alerts.tell(
+        AlertKind.LANE_PAUSED,
+        f"not_sent:{timezone.now():%Y-%m-%d}",
+        people=permissions.studio_owners(),
+        title="1 generation can't be submitted" if count == 1 else f"{count} generations can't be submitted",
+        text=f"Pictures do not reach the provider. {waiting[0].error_message} Nothing was paid, the money stays held, and it is tried "
+        "again every few minutes. See to it that the studio reaches the provider and its own storage.",
+        links=[[_line_of(generation), _page(generation)] for generation in waiting],
         path=reverse("admin:generations_generation_changelist"),
     )
 

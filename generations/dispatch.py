@@ -181,6 +181,7 @@ def schedule(scheduler: BaseScheduler) -> None:
     _every(scheduler, digest.send, minutes=1)
     _every(scheduler, alerts.check_balance, hours=1)
     _every(scheduler, alerts.check_expiring, minutes=10)
+    _every(scheduler, alerts.check_not_sent, minutes=10)
     _every(scheduler, room.tell_of_shortage, minutes=1)
     _every(scheduler, lifecycle.resume_if_account_is_back, minutes=1)
     _every(scheduler, reconcile_tonight, minutes=1)

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils import timezone
 from structlog.testing import capture_logs
 
-from generations import lifecycle, provider, services
+from generations import alerts, lifecycle, provider, services
 from generations.models import Exchange, Generation, Lane, PauseCause, Status
 from projects.models import Alert, AlertKind, Notification, Project
 from tests import factories
@@ -290,6 +290,36 @@ def test_an_upload_that_fails_again_and_again_is_told(
         submit_next()
     queued.refresh_from_db()
     assert (queued.status, queued.error_code, queued.error_message) == (Status.PROCESSING, "", "")
+
+
+def test_owners_hear_once_a_day_of_what_can_not_be_uploaded(
+    queued: Generation, wavespeed: SandboxControl, studio_owner: User
+) -> None:
+    wavespeed.arm("upload_ticket_500", times=None)
+    tried, now = 0, timezone.now()
+    while not Alert.objects.exists() and tried < 40:
+        now += timedelta(minutes=6)
+        with time_machine.travel(now):
+            submit_next()
+            tried += 1
+            alerts.check_not_sent()
+            alerts.check_not_sent()
+
+    alert = Alert.objects.get()
+    assert (alert.title, tried) == ("1 generation can't be submitted", alerts.TRIES_UNTIL_TOLD)
+    assert "HTTP 500" in alert.text
+    assert [path for _, path in alert.links] == [f"/admin/generations/generation/{queued.pk}/change/"]
+    assert [notification.user for notification in alert.notifications.all()] == [studio_owner]
+
+    wavespeed.disarm()
+    with time_machine.travel(now + timedelta(days=1)):
+        alerts.check_not_sent()
+        assert Alert.objects.count() == 2, "told again the next day, as long as it lasts"
+    with time_machine.travel(now + timedelta(days=2)):
+        submit_next()
+        alerts.check_not_sent()
+    queued.refresh_from_db()
+    assert (queued.status, Alert.objects.count()) == (Status.PROCESSING, 2)
 
 
 def test_an_upload_to_an_address_that_the_guard_refuses_is_told(queued: Generation, settings: object) -> None:
