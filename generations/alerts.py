@@ -75,6 +75,20 @@ def lane_paused(reason: str) -> None:
         )
 
 
+def key_refused() -> None:
+    """Tells the studio owners, once a day, what a lane that was paused for another cause would hide: what was made is not fetched."""
+    with alerts.never_failing(AlertKind.LANE_PAUSED):
+        alerts.tell(
+            AlertKind.LANE_PAUSED,
+            f"key_refused:{timezone.now():%Y-%m-%d}",
+            people=permissions.studio_owners(),
+            title="The provider refuses the studio's API key",
+            text="Nobody sees what became of the videos that were ordered, and none is fetched; what is made is kept there for 7 days. "
+            "Check WAVESPEED_API_KEY. That submitting is paused, too, has another cause.",
+            path=reverse("admin:generations_lane_changelist"),
+        )
+
+
 def dispatcher_missing(since: datetime) -> bool:
     """Tells the studio owners that nobody looks for due work, once an outage and at most once an hour; True if it is told now."""
     is_told = False

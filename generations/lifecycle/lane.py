@@ -309,6 +309,8 @@ def _pause(cause: PauseCause, reason: str) -> bool:
         log.error("lane_paused", reason=reason)
         PauseEvent.objects.create(is_pause=True, reason=reason, at=now)
         alerts.lane_paused(reason)
+    elif cause == PauseCause.KEY_REFUSED and not Lane.objects.filter(pk=Lane.WAVESPEED, paused_cause=cause).exists():
+        alerts.key_refused()
     return True
 
 

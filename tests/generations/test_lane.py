@@ -556,6 +556,25 @@ def test_an_owner_who_pauses_what_the_studio_has_paused_takes_it_over(
     assert Lane.objects.get().paused_cause == PauseCause.OWNER
 
 
+def test_a_key_that_is_refused_while_an_owner_has_paused_is_told_once_a_day(
+    processing: Generation, make_sandbox: Any, studio_owner: User, settings: Any
+) -> None:
+    """Polls go on, and nothing else would say why no video comes."""
+    services.pause_lane(reason="Wait for the new contract.", by=studio_owner)
+    told = Alert.objects.exclude(title="Submitting is paused")
+    settings.WAVESPEED_BASE_URL = make_sandbox(api_key="another").url
+    provider.client.cache_clear()
+
+    for days, count in [(0, 1), (0, 1), (1, 2)]:
+        with time_machine.travel(timezone.now() + timedelta(days=days)):
+            assert lifecycle.poll(processing.pk) is None
+            Generation.objects.update(next_action_at=timezone.now())
+        assert told.count() == count
+
+    assert set(told.values_list("title", flat=True)) == {"The provider refuses the studio's API key"}
+    assert Lane.objects.get().paused_cause == PauseCause.OWNER
+
+
 @pytest.mark.parametrize("what", ["lane", "project", "endpoint"])
 def test_what_is_paused_while_it_uploads_is_not_submitted(
     what: str, queued: Generation, wavespeed: SandboxControl, studio_owner: User
