@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import structlog
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection, transaction
@@ -18,12 +17,9 @@ from django.utils import timezone
 
 from generations import failures, provider
 from generations.models import Generation, Lane, Status, UnassignedPrediction
-from generations.wavespeed import errors
 from projects import alerts, forecast, permissions
 from projects.models import Alert, AlertKind, SpendEntry
-from projects.money import MICRO, shown
-
-log = structlog.get_logger(__name__)
+from projects.money import shown
 
 BATCH = 200
 LINKS_SHOWN = 50
@@ -289,10 +285,8 @@ def _check_failed(title: str, text: str, *, key: str = "") -> None:
 
 def check_balance() -> None:
     """Tells the studio owners, once a day, that the provider's balance won't last; one that can't be read tells nothing."""
-    try:
-        balance = int(provider.client().balance() * MICRO)
-    except errors.WaveSpeedError as error:
-        log.warning("balance_not_read", reason=str(error))
+    balance = provider.balance()
+    if balance is None:
         return
     now = timezone.now()
     net, span = forecast.recent_spend(SpendEntry.objects.all(), now)

@@ -4,11 +4,16 @@ from functools import cache
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import structlog
 from django.conf import settings
 
 from generations import catalog, metrics
+from generations.wavespeed import errors
 from generations.wavespeed.client import Client
 from projects import fetch
+from projects.money import MICRO
+
+log = structlog.get_logger(__name__)
 
 
 @cache
@@ -39,6 +44,15 @@ def connect(base_url: str) -> None:
     """Points this process at another address of the provider: an embedded sandbox that had to take another port."""
     settings.WAVESPEED_BASE_URL = base_url
     client.cache_clear()
+
+
+def balance() -> int | None:
+    """Of the studio's account, in micro-dollars; None when it can't be read, which is how a bad key shows."""
+    try:
+        return int(client().balance() * MICRO)
+    except errors.WaveSpeedError as error:
+        log.warning("balance_not_read", reason=str(error))
+        return None
 
 
 def webhook_url(generation: UUID) -> str | None:

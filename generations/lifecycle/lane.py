@@ -29,7 +29,7 @@ from generations.models import (
 from generations.models.lane import FULL_RATE
 from generations.wavespeed import errors
 from projects.models import Project
-from projects.money import MICRO, shown
+from projects.money import shown
 
 log = structlog.get_logger(__name__)
 
@@ -248,14 +248,14 @@ def pause_if_account_problem(error: errors.WaveSpeedError, *, needed: int = 0) -
     """
     match error:
         case errors.KeyRefused():
-            if _balance() is not None:
+            if provider.balance() is not None:
                 return False
             return _pause(
                 PauseCause.KEY_REFUSED,
                 "The provider refuses the studio's API key. Check WAVESPEED_API_KEY; submitting goes on by itself once it is accepted.",
             )
         case errors.InsufficientCredits():
-            balance = _balance()
+            balance = provider.balance()
             if balance is not None and balance >= needed > 0:
                 return False
             return _pause(
@@ -272,7 +272,7 @@ def resume_if_account_is_back() -> bool:
     """
     causes = (PauseCause.KEY_REFUSED, PauseCause.NO_CREDITS)
     lane = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at__isnull=False, paused_cause__in=causes).first()
-    balance = _balance() if lane else None
+    balance = provider.balance() if lane else None
     if lane is None or balance is None:
         return False
     if lane.paused_cause == PauseCause.KEY_REFUSED:
@@ -287,15 +287,6 @@ def last_pause_or_resume() -> datetime | None:
     """Of all submitting: since then the account is as it is now."""
     events = PauseEvent.objects.filter(project=None, endpoint="").order_by("-at")
     return events.values_list("at", flat=True).first()
-
-
-def _balance() -> int | None:
-    """Of the provider's account, in micro-dollars; None when it can't be read, which is how a bad key shows."""
-    try:
-        return int(provider.client().balance() * MICRO)
-    except errors.WaveSpeedError as error:
-        log.warning("balance_not_read", reason=str(error))
-        return None
 
 
 @transaction.atomic
