@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from datetime import timedelta
 
+import dramatiq
 import pytest
 from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
@@ -93,3 +94,20 @@ def processing(queued: Generation, wavespeed: SandboxControl) -> Generation:
     queued.refresh_from_db()
     assert queued.status == Status.PROCESSING
     return queued
+
+
+@pytest.fixture
+def broker() -> Iterator[dramatiq.Broker]:
+    """The studio's broker, with nothing in it from another test."""
+    broker = dramatiq.get_broker()
+    _forget(broker)
+    yield broker
+    _forget(broker)
+
+
+def _forget(broker: dramatiq.Broker) -> None:
+    """Also what a stopped worker had fetched and not begun: it is in no queue any more, but `join` would wait for it for ever."""
+    broker.flush_all()
+    for queue in broker.queues.values():
+        while queue.unfinished_tasks:
+            queue.task_done()

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
 from datetime import timedelta
 from io import StringIO
 from pathlib import Path
@@ -520,14 +519,6 @@ def test_a_picture_that_is_gone_altogether_has_to_be_uploaded_again(project: Pro
 
 
 # --- Every night ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def broker() -> Iterator[dramatiq.Broker]:
-    broker = dramatiq.get_broker()
-    broker.flush_all()
-    yield broker
-    broker.flush_all()
 
 
 def test_it_is_asked_for_once_a_night(project: Project, broker: dramatiq.Broker) -> None:

@@ -42,22 +42,6 @@ def queued_ones() -> list[Generation]:
 
 
 @pytest.fixture
-def broker() -> Iterator[dramatiq.Broker]:
-    broker = dramatiq.get_broker()
-    _forget(broker)
-    yield broker
-    _forget(broker)
-
-
-def _forget(broker: dramatiq.Broker) -> None:
-    """Also what a stopped worker had fetched and not begun: it is in no queue any more, but `join` would wait for it for ever."""
-    broker.flush_all()
-    for queue in broker.queues.values():
-        while queue.unfinished_tasks:
-            queue.task_done()
-
-
-@pytest.fixture
 def worker(broker: dramatiq.Broker) -> Iterator[dramatiq.Worker]:
     worker = dramatiq.Worker(broker, worker_threads=4, worker_timeout=50)
     worker.start()

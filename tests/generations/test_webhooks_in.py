@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -39,14 +39,6 @@ def sandbox(make_sandbox: Callable[..., Sandbox], request: pytest.FixtureRequest
 @pytest.fixture(autouse=True)
 def _secret(settings: object) -> None:
     settings.WAVESPEED_WEBHOOK_SECRET = SECRET
-
-
-@pytest.fixture
-def broker() -> Iterator[dramatiq.Broker]:
-    broker = dramatiq.get_broker()
-    broker.flush_all()
-    yield broker
-    broker.flush_all()
 
 
 class Provider:
