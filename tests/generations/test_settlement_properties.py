@@ -12,7 +12,6 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -22,6 +21,7 @@ from projects import budgets, spend
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry
 from projects.money import to_dollars
 from tests import factories
+from tests.histories import histories
 from tests.pipeline import ENDPOINT
 from tests.sandbox import SandboxControl
 
@@ -269,14 +269,6 @@ def test_settlement_keeps_the_books_whatever_the_bill_does(
         world = World(project, editor, studio_owner, wavespeed, clock)
         run_state_machine_as_test(
             lambda: Settlement(world),
-            settings=settings(
-                max_examples=20,
-                stateful_step_count=25,
-                derandomize=True,  # the same histories at each run; more of them: raise max_examples
-                database=None,
-                deadline=None,
-                phases=[Phase.generate],  # a failure is told at once; to shrink it takes minutes: take this line away
-                suppress_health_check=[HealthCheck.too_slow],
-            ),
+            settings=histories(20, steps=25),
         )
     assert world.counts.keys() >= EVERYTHING, "a history of nothing shows nothing"

@@ -11,7 +11,6 @@ import time_machine
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -21,6 +20,7 @@ from generations.refusals import Refused
 from projects import budgets, spend
 from projects.models import Project, SpendEntry
 from tests import factories
+from tests.histories import histories
 from tests.pipeline import ENDPOINT, file_sha256, submit_next, until
 from tests.sandbox import SandboxControl
 from wavespeed_sandbox import Sandbox
@@ -234,15 +234,7 @@ def test_whatever_the_order_each_is_paid_once_and_stored(
     world = World(project, project.created_by, wavespeed)
     run_state_machine_as_test(
         lambda: Lost(world),
-        settings=settings(
-            max_examples=8,
-            stateful_step_count=25,
-            derandomize=True,  # the same histories at each run; more of them: raise max_examples
-            database=None,
-            deadline=None,
-            phases=[Phase.generate],  # a failure is told at once; to shrink it takes minutes: take this line away
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
+        settings=histories(8, steps=25),
     )
     expected = {"polled", "late reply", "not made", "found" if list_inputs else "made"}
     assert {what for what, count in world.counts.items() if count} >= expected, world.counts

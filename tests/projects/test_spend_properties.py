@@ -15,7 +15,6 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -30,6 +29,7 @@ from hypothesis.stateful import (
 from projects import budgets, spend
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, Role, SpendEntry, TopUp
 from tests import factories
+from tests.histories import histories
 
 # So small that limits are met often; what they count doesn't matter.
 AMOUNTS = st.integers(0, 6)
@@ -373,13 +373,5 @@ def test_money_does_what_the_model_says(project: Project, studio_owner: User) ->
         team = Team(studio_owner, [project, other], users, clock)
         run_state_machine_as_test(
             lambda: Till(team),
-            settings=settings(
-                max_examples=30,
-                stateful_step_count=30,
-                derandomize=True,  # the same histories at each run; more of them: raise max_examples
-                database=None,
-                deadline=None,
-                phases=[Phase.generate],  # a failure is told at once; to shrink it takes minutes: take this line away
-                suppress_health_check=[HealthCheck.too_slow],
-            ),
+            settings=histories(30, steps=30),
         )
