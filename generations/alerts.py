@@ -61,28 +61,23 @@ def lane_paused(reason: str) -> None:
         paused_at = Lane.objects.values_list("paused_at", flat=True).get(pk=Lane.WAVESPEED)
         if paused_at is None:
             return
-        alerts.tell(
+        _tell_of_lane(
             AlertKind.LANE_PAUSED,
             f"lane_paused:{paused_at:%Y-%m-%dT%H:%M:%S.%f}",
-            people=permissions.studio_owners(),
             title="Submitting is paused",
             text=reason,
-            path=reverse("admin:generations_lane_changelist"),
         )
 
 
 def key_refused() -> None:
     """Tells the studio owners, once a day, what a lane that was paused for another cause would hide: what was made is not fetched."""
-    with alerts.never_failing(AlertKind.LANE_PAUSED):
-        alerts.tell(
-            AlertKind.LANE_PAUSED,
-            f"key_refused:{timezone.now():%Y-%m-%d}",
-            people=permissions.studio_owners(),
-            title="The provider refuses the studio's API key",
-            text="Nobody sees what became of the videos that were ordered, and none is fetched; what is made is kept there for 7 days. "
-            "Check WAVESPEED_API_KEY. That submitting is paused, too, has another cause.",
-            path=reverse("admin:generations_lane_changelist"),
-        )
+    _tell_of_lane(
+        AlertKind.LANE_PAUSED,
+        f"key_refused:{timezone.now():%Y-%m-%d}",
+        title="The provider refuses the studio's API key",
+        text="Nobody sees what became of the videos that were ordered, and none is fetched; what is made is kept there for 7 days. "
+        "Check WAVESPEED_API_KEY. That submitting is paused, too, has another cause.",
+    )
 
 
 def dispatcher_missing(since: datetime) -> bool:
@@ -120,15 +115,12 @@ def not_stored(cause: str, reason: str, *, generation: Generation | None = None)
 
 def no_room(reason: str) -> None:
     """Tells the studio owners, once a day, that nothing is submitted for want of room."""
-    with alerts.never_failing(AlertKind.STORAGE):
-        alerts.tell(
-            AlertKind.STORAGE,
-            f"storage:room:{timezone.now():%Y-%m-%d}",
-            people=permissions.studio_owners(),
-            title="Nothing is submitted: there is no room for videos",
-            text=reason,
-            path=reverse("admin:generations_lane_changelist"),
-        )
+    _tell_of_lane(
+        AlertKind.STORAGE,
+        f"storage:room:{timezone.now():%Y-%m-%d}",
+        title="Nothing is submitted: there is no room for videos",
+        text=reason,
+    )
 
 
 def check_expiring() -> None:
@@ -200,15 +192,19 @@ def _trouble(expiring: Sequence[Generation]) -> str:
 
 def lane_resumed(paused_at: datetime | None, reason: str) -> None:
     """Tells the studio owners that the pause which began at `paused_at` ended by itself."""
-    with alerts.never_failing(AlertKind.LANE_PAUSED):
-        alerts.tell(
-            AlertKind.LANE_PAUSED,
-            f"lane_resumed:{paused_at:%Y-%m-%dT%H:%M:%S.%f}",
-            people=permissions.studio_owners(),
-            title="Submitting goes on again",
-            text=f"{reason} What is queued is submitted in turn; there is nothing that you have to do.",
-            path=reverse("admin:generations_lane_changelist"),
-        )
+    _tell_of_lane(
+        AlertKind.LANE_PAUSED,
+        f"lane_resumed:{paused_at:%Y-%m-%dT%H:%M:%S.%f}",
+        title="Submitting goes on again",
+        text=f"{reason} What is queued is submitted in turn; there is nothing that you have to do.",
+    )
+
+
+def _tell_of_lane(kind: AlertKind, key: str, *, title: str, text: str) -> None:
+    """Tells the studio owners, once per `key`, what the page Lane shows; never breaks the work that it tells of."""
+    with alerts.never_failing(kind):
+        path = reverse("admin:generations_lane_changelist")
+        alerts.tell(kind, key, people=permissions.studio_owners(), title=title, text=text, path=path)
 
 
 def unconfirmed(generation: Generation, *, candidates: int) -> None:
