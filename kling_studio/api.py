@@ -26,7 +26,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.utils import OpenApiParameter, extend_schema_field
+from drf_spectacular.utils import OpenApiParameter
 from drf_spectacular.views import SpectacularSwaggerSplitView
 from drf_standardized_errors.handler import ExceptionHandler as StandardHandler
 from knox.auth import TokenAuthentication as KnoxAuthentication
@@ -44,7 +44,6 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from kling_studio import throttling
-from projects.money import LARGEST, to_dollars, to_micros
 
 log = structlog.get_logger(__name__)
 
@@ -236,27 +235,6 @@ class Strict(serializers.Serializer):
             if unknown:
                 raise exceptions.ValidationError(unknown, code="unknown_field")
         return super().to_internal_value(data)
-
-
-@extend_schema_field({"type": "string", "format": "decimal", "example": "2.10"})
-class MoneyField(serializers.DecimalField):
-    """Micro-dollars inside, a decimal string in US dollars outside."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(max_digits=15, decimal_places=6, max_value=LARGEST - 1, **options)
-
-    def to_representation(self, value: Any) -> str:
-        return dollars(value)
-
-    def to_internal_value(self, data: Any) -> Any:
-        return to_micros(super().to_internal_value(data))
-
-    def run_validators(self, value: Any) -> None:
-        super().run_validators(to_dollars(value))
-
-
-def dollars(micros: int) -> str:
-    return f"{to_dollars(micros):f}"
 
 
 # --- Lists ------------------------------------------------------------------------------------------------------------

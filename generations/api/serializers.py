@@ -18,7 +18,8 @@ from generations.models import (
     UnassignedPrediction,
     Video,
 )
-from kling_studio.api import MoneyField, Strict, dollars
+from kling_studio.api import Strict
+from kling_studio.fields import MoneyField, StrictBooleanField, dollars
 from projects.api.serializers import SIGNED, FiguresSerializer
 
 CURRENCY = "USD"
@@ -284,12 +285,12 @@ class GenerationChanges(WithInputs):
 class NewGeneration(QuoteRequest):
     tags = serializers.ListField(child=serializers.CharField(), default=list)
     priority = PriorityField(default=Priority.NORMAL)
-    queue = serializers.BooleanField(default=False)
-    confirm = serializers.BooleanField(default=False)
+    queue = StrictBooleanField(default=False)
+    confirm = StrictBooleanField(default=False)
 
 
 class Confirmation(Strict):
-    confirm = serializers.BooleanField(
+    confirm = StrictBooleanField(
         default=False, help_text="pay for another one although the same video exists or is on its way"
     )
 
@@ -385,7 +386,7 @@ class ApprovedSerializer(ApprovalSerializer):
 
 class ApproveFields(Strict):
     comment = serializers.CharField(required=False, allow_blank=True, max_length=500)
-    confirm = serializers.BooleanField(
+    confirm = StrictBooleanField(
         default=False, help_text="pay for it although the same video was queued since it was asked for"
     )
 

@@ -16,7 +16,8 @@ from rest_framework.response import Response
 from generations import reports
 from generations.api.serializers import CURRENCY
 from generations.reports import download
-from kling_studio.api import Api, MoneyField
+from kling_studio.api import Api
+from kling_studio.fields import MoneyField
 from projects.api.serializers import FiguresSerializer
 from projects.api.views import visible_project
 from projects.forecast import Forecast

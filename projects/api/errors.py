@@ -2,7 +2,8 @@
 
 from rest_framework import status
 
-from kling_studio.api import ApiError, as_api_error, dollars
+from kling_studio.api import ApiError, as_api_error
+from kling_studio.fields import dollars
 from projects.fetch import FetchError, FetchFailed
 from projects.idempotency import InFlight, InvalidKey, KeyReused
 from projects.images import ImageRefused

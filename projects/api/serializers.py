@@ -5,7 +5,8 @@ from django.contrib.auth.models import User
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from kling_studio.api import MoneyField, Strict
+from kling_studio.api import Strict
+from kling_studio.fields import MoneyField, WholeNumberField
 from projects.budgets import MAX_REASON
 from projects.models import (
     MAX_THRESHOLD,
@@ -70,8 +71,8 @@ class ProjectFields(Strict):
     name = serializers.CharField(max_length=120)
     description = serializers.CharField(required=False, allow_blank=True, max_length=10_000)
     time_zone = serializers.CharField(required=False, max_length=64, help_text="such as Europe/Berlin")
-    approval_above = MoneyField(required=False, allow_null=True, min_value=0, help_text=APPROVAL_ABOVE)
-    retention_days = serializers.IntegerField(
+    approval_above = MoneyField(required=False, allow_null=True, help_text=APPROVAL_ABOVE)
+    retention_days = WholeNumberField(
         required=False,
         allow_null=True,
         min_value=1,
@@ -131,7 +132,7 @@ class FiguresSerializer(serializers.Serializer):
 
 
 class Thresholds(serializers.ListField):
-    child = serializers.IntegerField(min_value=1, max_value=MAX_THRESHOLD)
+    child = WholeNumberField(min_value=1, max_value=MAX_THRESHOLD)
 
     def __init__(self, **options: Any) -> None:
         super().__init__(
@@ -145,7 +146,7 @@ class Thresholds(serializers.ListField):
 class NewStudioBudget(Strict):
     period = serializers.ChoiceField(choices=Period.choices)
     enforcement = serializers.ChoiceField(choices=Enforcement.choices, default=Enforcement.HARD)
-    limit = MoneyField(min_value=0)
+    limit = MoneyField()
     thresholds = Thresholds()
 
 
@@ -159,7 +160,7 @@ class NewBudget(NewStudioBudget):
 
 
 class BudgetChanges(Strict):
-    limit = MoneyField(min_value=0, required=False)
+    limit = MoneyField(required=False)
     thresholds = Thresholds()
 
 

@@ -77,7 +77,9 @@ pytestmark = pytest.mark.usefixtures("budget")
         pytest.param({"image": {"id": 1}}, None, id="an object as image"),
         pytest.param({"project": "coffee"}, [("project", "Must be a valid UUID.")], id="no UUID"),
         pytest.param({"project": None}, [("project", "This field may not be null.")], id="no project"),
-        pytest.param({"queue": "perhaps"}, [("queue", "Must be a valid boolean.")], id="no boolean"),
+        pytest.param(
+            {"queue": "perhaps"}, [("queue", "Give true or false, without quotation marks.")], id="no boolean"
+        ),
         pytest.param({"endpoint": ["x"]}, [("endpoint", "Not a valid string.")], id="a list as endpoint"),
         pytest.param(
             {"endpoint": "kling-9"},
