@@ -38,6 +38,8 @@ CSRF_TRUSTED_ORIGINS: list[str] = env.list("CSRF_TRUSTED_ORIGINS", default=[], s
 PUBLIC_URL = env.str(
     "PUBLIC_URL", default="http://127.0.0.1:8000", validate=[environment.origin, validate.Length(min=1)]
 ).rstrip("/")
+# Unless somebody says it, the embedded mode takes the port that it listens at.
+PUBLIC_URL_IS_SET = not {"PUBLIC_URL", "PUBLIC_URL_FILE"}.isdisjoint(os.environ)
 
 INSTALLED_APPS = [
     "django_dramatiq",

@@ -45,6 +45,12 @@ def test_the_units_run_the_commands_of_the_procfile() -> None:
     assert unit_commands() == procfile.commands()
 
 
+def test_workers_look_for_work_ten_times_a_second_as_the_embedded_one_does() -> None:
+    workers = {name: variables for name, variables in procfile.variables().items() if name.startswith("worker-")}
+    assert workers == {f"worker-{queue}": ["dramatiq_worker_timeout=100"] for queue in QUEUES}
+    assert "dramatiq_worker_timeout=100" in values(DEPLOY / "kling-studio-worker@.service", "Environment")
+
+
 def test_the_commands_are_there() -> None:
     bin_folder = Path(sys.executable).parent
     for command in procfile.commands().values():

@@ -2,10 +2,12 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.studio_process import ROOT, Studio
 
@@ -93,3 +95,41 @@ def test_quote_prints_the_price(studio: Studio) -> None:
     refused = studio.manage("quote", "--duration", "16", check=False)
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "whole seconds from 3 to 15" in refused.stderr
+
+
+def test_links_lead_to_the_port_that_the_server_listens_at(tmp_path: Path) -> None:
+    """Where nobody says PUBLIC_URL: the banner, the mail and what the invited person opens."""
+    with Studio(tmp_path / "home", EMAIL_URL="console://") as studio:
+        del studio.environment["PUBLIC_URL"]
+        studio.start("--no-seed")
+        password = re.search(r"with the password (\S+)", studio.log.read_text())
+        assert password
+        session = logged_in(studio, "admin", password[1])
+        answer = post(session, f"{studio.url}/admin/projects/project/add/", name="Tea", time_zone="UTC")
+        project = re.search(r"/projects/project/([0-9a-f-]{36})/", answer.text)
+        assert project
+        fields = {"project": project[1], "email": "ines@example.com", "role": "editor"}
+        banner = post(session, f"{studio.url}/admin/projects/invitation/add/", **fields).text
+
+        [shown] = set(re.findall(r"http://[\w.:]+/join/[\w-]+/", banner))
+        [mailed] = set(re.findall(r"http://[\w.:]+/join/[\w-]+/", studio.log.read_text()))
+        assert shown == mailed
+        assert shown.startswith(f"{studio.url}/join/")
+        assert "Tea" in requests.get(shown, timeout=10).text
+        studio.stop()
+
+
+def logged_in(studio: Studio, username: str, password: str) -> requests.Session:
+    session = requests.Session()
+    page = f"{studio.url}/admin/login/"
+    session.get(page, timeout=10)
+    post(session, page, username=username, password=password, next="/admin/")
+    return session
+
+
+def post(session: requests.Session, url: str, **fields: str) -> requests.Response:
+    session.get(url, timeout=10)
+    form = {"csrfmiddlewaretoken": session.cookies["csrftoken"], **fields}
+    answer = session.post(url, form, timeout=10)
+    answer.raise_for_status()
+    return answer

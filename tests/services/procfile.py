@@ -11,15 +11,23 @@ from pathlib import Path
 
 from tests.studio_process import ROOT, Studio
 
-LINE = re.compile(r"(?P<name>[a-z-]+): (?P<command>.+)")
+LINE = re.compile(r"(?P<name>[a-z-]+): (?P<variables>(?:\w+=\S+ )*)(?P<command>.+)")
 # What a test has patience for; a supervisor gives workers ten minutes.
 SECONDS_TO_STOP = 120
 
 
 def commands() -> dict[str, str]:
     """By the name of the process."""
-    lines = map(LINE.fullmatch, (ROOT / "Procfile").read_text().splitlines())
-    return {line["name"]: line["command"] for line in lines if line}
+    return {line["name"]: line["command"] for line in _lines()}
+
+
+def variables() -> dict[str, list[str]]:
+    """What stands before the commands, as `name=value`."""
+    return {line["name"]: line["variables"].split() for line in _lines()}
+
+
+def _lines() -> list[re.Match[str]]:
+    return [line for line in map(LINE.fullmatch, (ROOT / "Procfile").read_text().splitlines()) if line]
 
 
 def processes() -> dict[str, str]:
@@ -64,7 +72,7 @@ class Running:
         for name in names or processes():
             with self.log.open("ab") as log:
                 self._started[name] = subprocess.Popen(
-                    f"exec {processes()[name]}",
+                    " ".join(["exec", "env", *variables()[name], processes()[name]]),
                     shell=True,
                     cwd=ROOT,
                     env=environment(self.studio),

@@ -53,6 +53,9 @@ class Command(BaseCommand):
             )
         except OSError as error:
             raise CommandError(f"Port {options['port']} is taken: {error.strerror}. Use --port N.") from error
+        url = _address(options["host"], options["port"])
+        if not settings.PUBLIC_URL_IS_SET:
+            settings.PUBLIC_URL = url
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, _interrupt)  # SIGINT too: a shell starts what runs in the background without it
         with embedded.running():
@@ -60,7 +63,6 @@ class Command(BaseCommand):
                 admin = self._make_admin()
                 if settings.WAVESPEED_SANDBOX and not options["no_seed"]:
                     self._seed(admin)
-            url = f"http://{options['host']}:{options['port']}"
             self.stdout.write(f"Studio   {url}/admin/\nAPI      {url}/api/v1/docs/")
             self.stdout.write(
                 f"Provider {settings.WAVESPEED_BASE_URL}{' (the sandbox)' if settings.WAVESPEED_SANDBOX else ''}"
@@ -105,6 +107,12 @@ def _queue(project: Project, admin: User, photo: Path, prompt: str, *, duration:
         image = add_image(project, cropped(photo, Path(folder)), admin)
     inputs = {"image": str(image), "prompt": prompt, "duration": duration, "sound": True}
     return services.queue(services.create(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=admin), by=admin)
+
+
+def _address(host: str, port: int) -> str:
+    """Where this machine's own browser finds what listens at `host`."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened at
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
