@@ -224,6 +224,20 @@ def unconfirmed(generation: Generation, *, candidates: int) -> None:
         )
 
 
+def needs_look(generation: Generation, *, since: datetime, why: str) -> None:
+    """Tells the project's owners and the studio's, once for each stand of a generation, why it does not go on without people."""
+    with alerts.never_failing(AlertKind.NEEDS_LOOK):
+        alerts.tell(
+            AlertKind.NEEDS_LOOK,
+            f"needs_look:{generation.pk}:{generation.status}:{since:%Y-%m-%d}",
+            people=permissions.who_may("manage", generation.project),
+            title=f"{generation.project}: “{generation}” needs a look",
+            text=f"It is {generation.get_status_display().lower()}. {why}",
+            project=generation.project,
+            path=_page(generation),
+        )
+
+
 def late_success(generation: Generation, *, charged: int) -> None:
     """Tells the owners and who asked that what had failed came after all, and what it costs (micro-dollars)."""
     with alerts.never_failing(AlertKind.LATE_SUCCESS):

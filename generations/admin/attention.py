@@ -42,7 +42,16 @@ class Matter:
 
 def matters() -> list[Matter]:
     """The most urgent first; as many queries however many there are."""
-    return [*_processes(), *_lane(), *_generations(), *_predictions(), *_room(), *_pauses(), *_checks()]
+    return [
+        *_processes(),
+        *_lane(),
+        *_need_a_look(),
+        *_generations(),
+        *_predictions(),
+        *_room(),
+        *_pauses(),
+        *_checks(),
+    ]
 
 
 def _processes() -> Iterator[Matter]:
@@ -98,6 +107,21 @@ def _generations() -> Iterator[Matter]:
             _generations_page(Status.STORING),
             "Show them",
             found["not_stored_since"],
+        )
+
+
+def _need_a_look() -> Iterator[Matter]:
+    rows = Generation.objects.filter(needs_look_since__isnull=False).order_by("needs_look_since")
+    count = rows.count()
+    if first := rows.first():
+        one = reverse("admin:generations_generation_change", args=[first.pk])
+        several = f"{reverse('admin:generations_generation_changelist')}?needs_look=yes"
+        yield Matter(
+            f"{_counted(count, 'generation needs', 'generations need')} a look",
+            f"“{first}”: {first.needs_look_why}" if count == 1 else f"The first, “{first}”: {first.needs_look_why}",
+            one if count == 1 else several,
+            "Open it" if count == 1 else "Show them",
+            first.needs_look_since,
         )
 
 

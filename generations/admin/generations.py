@@ -64,6 +64,17 @@ class EndpointFilter(DropdownFilter):
         return queryset.filter(endpoint=self.value()) if self.value() else queryset
 
 
+class NeedsLookFilter(DropdownFilter):
+    title = "needs a look"
+    parameter_name = "needs_look"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("yes", "Waits for a person")]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(needs_look_since__isnull=False) if self.value() else queryset
+
+
 def confirm_url(kind: Kind, pks: Iterable[Any]) -> str:
     return f"{reverse(CONFIRM, args=[kind])}?{urlencode({'ids': ','.join(map(str, pks))})}"
 
@@ -81,7 +92,13 @@ class GenerationAdmin(StudioAdmin):
         "created",
     ]
     list_display_links = ["poster_shown", "name"]
-    list_filter = [ProjectFilter, ("status", ChoicesDropdownFilter), EndpointFilter, ("created_at", RangeDateFilter)]
+    list_filter = [
+        ProjectFilter,
+        ("status", ChoicesDropdownFilter),
+        EndpointFilter,
+        NeedsLookFilter,
+        ("created_at", RangeDateFilter),
+    ]
     list_select_related = ["project", "image", "requested_by"]
     search_fields = ["prompt", "project__name", "requested_by__username", "=prediction_id"]
     actions = ["generate", "retry", "cancel", "ignore_result", "high_priority", "normal_priority", "low_priority"]
@@ -97,7 +114,7 @@ class GenerationAdmin(StudioAdmin):
 
     @display(description="Prompt")
     def name(self, generation: Generation) -> SafeString:
-        note = priority_note(generation)
+        note = "Needs a look" if generation.needs_look_since else priority_note(generation)
         shown = format_html('<span class="studio-prompt">{}</span>', generation)
         return format_html('{}<span class="studio-quiet">{}</span>', shown, note) if note else shown
 

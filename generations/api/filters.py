@@ -10,12 +10,15 @@ class GenerationFilter(django_filters.FilterSet):
     project = django_filters.UUIDFilter()
     status = django_filters.MultipleChoiceFilter(choices=Status.choices)
     tag = TagFilter()
+    needs_look = django_filters.BooleanFilter(
+        field_name="needs_look_since", lookup_expr="isnull", exclude=True, label="true: those that wait for a person"
+    )
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
     class Meta:
         model = Generation
-        fields = ["project", "status", "endpoint", "tag", "created_after", "created_before"]
+        fields = ["project", "status", "endpoint", "tag", "needs_look", "created_after", "created_before"]
 
 
 class ElementFilter(ArchivedFilter):

@@ -109,6 +109,11 @@ class FailureSerializer(serializers.Serializer):
     detail = serializers.CharField(help_text="the provider's words")
 
 
+class NeedsLookSerializer(serializers.Serializer):
+    since = serializers.DateTimeField()
+    why = serializers.CharField(help_text="what is wrong, and what people may do about it")
+
+
 class RequestSerializer(serializers.ModelSerializer):
     """What a generation shows of the request for approval that it is, or was last, in."""
 
@@ -147,6 +152,9 @@ class GenerationSerializer(serializers.ModelSerializer):
     trouble = serializers.SerializerMethodField(
         help_text="why the last try to hand it over or to store it came to nothing; it is tried again by itself"
     )
+    needs_look = serializers.SerializerMethodField(
+        help_text="why it does not go on without a person, and since when; null: it does, or it has ended"
+    )
     progress = serializers.SerializerMethodField(help_text="percent, estimated from the endpoint's usual duration")
     approval = RequestSerializer(allow_null=True, help_text="null: none was ever asked for")
     videos = VideoSerializer(many=True)
@@ -175,6 +183,7 @@ class GenerationSerializer(serializers.ModelSerializer):
             "prediction_id",
             "error",
             "trouble",
+            "needs_look",
             "progress",
             "approval",
             "videos",
@@ -209,6 +218,12 @@ class GenerationSerializer(serializers.ModelSerializer):
 
     def get_trouble(self, generation: Generation) -> str | None:
         return (generation.error_message or None) if generation.status != Status.FAILED else None
+
+    @extend_schema_field(NeedsLookSerializer(allow_null=True))
+    def get_needs_look(self, generation: Generation) -> dict[str, Any] | None:
+        if generation.needs_look_since is None:
+            return None
+        return {"since": generation.needs_look_since, "why": generation.needs_look_why}
 
     def get_progress(self, generation: Generation) -> int:
         return services.progress(generation)

@@ -5,6 +5,7 @@ A step leases its row and commits, does the slow work without a transaction, the
 
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.lane import admit, ask_for_worker, resume_if_account_is_back
+from generations.lifecycle.needs_look import ask_for_look
 from generations.lifecycle.poll import poll
 from generations.lifecycle.resolve import look_interval, resolve
 from generations.lifecycle.settle import book_refunds, booked_bill, settle
@@ -18,6 +19,7 @@ __all__ = [
     "RESULTS_LAST",
     "admit",
     "adopt",
+    "ask_for_look",
     "ask_for_worker",
     "book_refunds",
     "booked_bill",

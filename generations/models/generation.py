@@ -117,6 +117,8 @@ class GenerationQuerySet(LeasedQuerySet):
             "announced_at": None,
             "error_code": "",
             "error_message": "",
+            "needs_look_since": None,
+            "needs_look_why": "",
         } | changes
         with transaction.atomic():
             moved = rows.update(status=new, **changes) == 1
@@ -179,6 +181,10 @@ class Generation(models.Model):
     )
     error_code = models.CharField(max_length=60, blank=True, editable=False)
     error_message = models.TextField(blank=True, editable=False, help_text="the provider's words")
+    needs_look_since = models.DateTimeField(
+        null=True, editable=False, help_text="since when it waits for a person to look at it; empty once it moves"
+    )
+    needs_look_why = models.TextField(blank=True, editable=False, help_text="why, in a sentence for people")
 
     # The paid request. `quote` and `charged` are micro-dollars.
     quote = models.BigIntegerField(null=True, editable=False, help_text="micro-dollars; frozen when it is queued")
@@ -229,6 +235,11 @@ class Generation(models.Model):
                 fields=["completed_at"],
                 condition=Q(announced_at=None, completed_at__isnull=False),
                 name="generation_to_announce",
+            ),
+            models.Index(
+                fields=["needs_look_since"],
+                condition=Q(needs_look_since__isnull=False),
+                name="generation_needs_look",
             ),
         ]
 

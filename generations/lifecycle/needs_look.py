@@ -1,0 +1,27 @@
+"""What waits and does not go on by itself is said to people: once as an alert, and on the pages where they look, until it moves."""
+
+import uuid
+
+import structlog
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+
+from generations import alerts
+from generations.models import Generation
+
+log = structlog.get_logger(__name__)
+
+
+def ask_for_look(pk: uuid.UUID, why: str) -> None:
+    """Notes that a person has to look at a generation, since when and why (a sentence), and tells its owners.
+
+    For any status that waits. The studio's own tries go on meanwhile, and `move` ends it. Asked again, the first time stands, the newest
+    reason is shown, and nobody is told twice. Raises nothing that an alert raises.
+    """
+    Generation.objects.filter(pk=pk).update(
+        needs_look_since=Coalesce("needs_look_since", timezone.now()), needs_look_why=why
+    )
+    generation = Generation.objects.select_related("project").get(pk=pk)
+    assert generation.needs_look_since
+    log.warning("needs_look", generation=str(pk), status=generation.status, reason=why)
+    alerts.needs_look(generation, since=generation.needs_look_since, why=why)
