@@ -21,7 +21,7 @@ from projects import images
 from projects.models import SourceImage
 from projects.models.source_image import stored_name
 
-MEASURED = ("bytes", "sha256", "width", "height", "duration", "fps", "codec", "has_audio", "probe_error")
+MEASURED = ("bytes", "sha256", "width", "height", "duration", "fps", "codec", "has_audio", "probe_error", "probe_note")
 
 
 class NotRepaired(Exception):
@@ -109,7 +109,7 @@ def poster(row: Video) -> str:
             content = video_file.poster(Path(local.name))
         except video_file.Unprobeable as error:
             raise NotRepaired(error.message) from error
-        name = f"{str(row.file.name).removesuffix('.mp4')}-{uuid.uuid4().hex}.jpg"
+        name = f"{str(row.file.name).rpartition('.')[0]}-{uuid.uuid4().hex}.jpg"
         saved = default_storage.save(name, ContentFile(content))
     if not Video.objects.filter(pk=row.pk, file=row.file.name, purged_at=None).update(poster=saved):
         default_storage.delete(saved)

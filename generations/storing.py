@@ -121,36 +121,39 @@ def _store_one(stored: Video, url: str, *, name: str, alive: Alive, allow_loopba
             )
             if not stored.bytes:
                 raise StoreFailed("truncated", "The provider sent an empty file.")
-            poster = _probe(stored, Path(local.name))
+            poster, extension = _probe(stored, Path(local.name))
             if stored.probe_error and not keep_damaged:
                 raise StoreFailed("damaged", f"The provider sent a damaged file: {stored.probe_error}")
-            _put(stored, local, poster, name=name, alive=alive)
+            _put(stored, local, poster, name=name, extension=extension, alive=alive)
     except FetchError as error:
         raise StoreFailed(error.code, error.message) from error
     except OSError as error:
         raise StoreFailed("disk", f"The disk of a worker did not take the download: {explained(error)}.") from error
 
 
-def _probe(stored: Video, path: Path) -> bytes | None:
-    """Fills in what the file tells of itself; the poster, if one can be made."""
+def _probe(stored: Video, path: Path) -> tuple[bytes | None, str]:
+    """Fills in what the file tells of itself; the poster, if one can be made, and what the file's name ends in."""
+    extension = video_file.MP4.extension
     try:
         probe = video_file.probe(path)
+        extension = probe.extension
         stored.width, stored.height = probe.width, probe.height
         stored.duration, stored.fps = probe.duration, probe.fps
         stored.codec, stored.has_audio = probe.codec, probe.has_audio
-        return video_file.poster(path)
+        stored.probe_note = probe.note
+        return video_file.poster(path), extension
     except video_file.Unprobeable as error:
         stored.probe_error = str(error)[:300]
-        return None
+        return None, extension
 
 
 # --- The storage ------------------------------------------------------------------------------------------------------
 
 
-def _put(stored: Video, local: IO[bytes], poster: bytes | None, *, name: str, alive: Alive) -> None:
+def _put(stored: Video, local: IO[bytes], poster: bytes | None, *, name: str, extension: str, alive: Alive) -> None:
     """Saves under names that are set before, so that a failure half-way leaves nothing that can't be deleted."""
     try:
-        stored.file.name = f"{name}.mp4"
+        stored.file.name = f"{name}.{extension}"
         stored.file.name = default_storage.save(stored.file.name, _Read(local, alive))
         _check_arrived(stored, alive)
         if poster:

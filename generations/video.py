@@ -2,13 +2,14 @@
 
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av.audio.stream import AudioStream
@@ -23,10 +24,17 @@ CONTAINER_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm"
 AV_TIME_BASE = 1_000_000  # ffmpeg counts a container's time in microseconds
 MAX_PIXELS = 8192 * 8192
 MAX_FRAMES = 3_000
+# What a file says of itself beyond these can't be, whatever its columns would hold.
+MAX_SECONDS = 24 * 3600
+MAX_FPS = 1_000
+MAX_CODEC = 40  # characters, as the column has them
+MAX_NOTE = 300
 BLACK = 16  # mean luma, 0 to 255
 BLACK_FRAMES = 24
 ROTATIONS = {90: Image.Transpose.ROTATE_90, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_270}
 MILLI = Decimal("0.001")
+EBML, SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+PIECES = {b"moov", b"moof", b"mdat"}
 
 
 class Unprobeable(Exception):
@@ -38,40 +46,71 @@ class Unprobeable(Exception):
 
 
 @dataclass(frozen=True)
-class Probe:
-    """Width and height are those of the picture as it is shown; `duration` is in seconds, `frames` None if unsaid."""
+class Container:
+    """How the bytes are packed: what a server calls them, and what ends their names (without a dot)."""
 
+    name: str
+    content_type: str
+    extension: str
+
+
+MP4 = Container("mp4", "video/mp4", "mp4")
+QUICKTIME = Container("quicktime", "video/quicktime", "mov")
+WEBM = Container("webm", "video/webm", "webm")
+MATROSKA = Container("matroska", "video/x-matroska", "mkv")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Width and height are those of the picture as it is shown, `duration` is in seconds.
+
+    A number is None if the file doesn't tell it, or tells what can't be; then `note` says so, for people.
+    """
+
+    container: Container
     width: int
     height: int
-    duration: Decimal
-    fps: Decimal
+    duration: Decimal | None
+    fps: Decimal | None
     codec: str
     has_audio: bool
     audio_codec: str
     frames: int | None
+    note: str = ""
+
+    @property
+    def content_type(self) -> str:
+        return self.container.content_type
+
+    @property
+    def extension(self) -> str:
+        return self.container.extension
 
 
 def probe(path: Path) -> Probe:
-    """What the video is, by its header and its first frame; Unprobeable if either can't be read."""
+    """What the video is, and that it is whole: its first frame can be shown, and every sample that it lists is in the file.
+
+    Raises Unprobeable.
+    """
     with _opened(path) as (container, stream):
-        _check_complete(container, stream)
-        duration, rate = _duration(container, stream), stream.average_rate or stream.guessed_rate
-        if not duration or not rate:
-            raise Unprobeable("The video doesn't say how long it is, or how many frames it shows in a second.")
+        _check_complete(container, path)
         frame = next(_frames(container, stream), None)
         if frame is None:
             raise Unprobeable("The video holds no frame that can be shown.")
         sideways = frame.rotation % 180 == 90
         audio = [_codec(track) for track in container.streams.audio]
+        notes: list[str] = []
         return Probe(
+            container=_container(path),
             width=frame.height if sideways else frame.width,
             height=frame.width if sideways else frame.height,
-            duration=_decimal(duration),
-            fps=_decimal(rate),
+            duration=_bounded(_durations(container, stream), MAX_SECONDS, "seconds", notes),
+            fps=_bounded((stream.average_rate, stream.guessed_rate), MAX_FPS, "frames a second", notes),
             codec=_codec(stream),
             has_audio=bool(audio),
             audio_codec=audio[0] if audio else "",
-            frames=stream.frames or None,
+            frames=stream.frames if 0 < stream.frames <= MAX_SECONDS * MAX_FPS else None,
+            note=" ".join(notes)[:MAX_NOTE],
         )
 
 
@@ -91,7 +130,7 @@ def poster(path: Path, *, max_side: int = 960, at: float = 0.0) -> bytes:
 def last_frame(path: Path) -> bytes:
     """A JPEG of the very last frame in full size, to start the next video from."""
     with _opened(path) as (container, stream):
-        _check_complete(container, stream)
+        _check_complete(container, path)
         stream.thread_type = "AUTO"
         container.seek(container.duration or 0)
         last = deque(_frames(container, stream), maxlen=1)
@@ -128,27 +167,108 @@ def _video_stream(container: InputContainer) -> VideoStream:
 
 
 def _codec(stream: VideoStream | AudioStream) -> str:
-    """Its name, "" for a codec that ffmpeg doesn't know: then there is no context, whatever PyAV's types say."""
-    return getattr(stream.codec_context, "name", "")
+    """Its name, whoever decodes it (av1, not libdav1d); "" for one that ffmpeg doesn't know: then there is no context, whatever
+    PyAV's types say."""
+    codec = getattr(stream.codec_context, "codec", None)
+    return codec.canonical_name[:MAX_CODEC] if codec else ""
 
 
-def _check_complete(container: InputContainer, stream: VideoStream) -> None:
-    """By the index: the header of a cut file can be whole, and still tell of frames that are not there."""
-    count = len(stream.index_entries)
-    if count:
-        last = stream.index_entries[count - 1]
-        if last.pos + last.size > container.size:
-            message = (
-                f"The video is cut off: it needs at least {last.pos + last.size:,} bytes and has {container.size:,}."
-            )
-            raise Unprobeable(message)
+def _container(path: Path) -> Container:
+    """By the first bytes, as ffmpeg calls all of a family by one name."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(EBML):
+        return WEBM if b"webm" in start else MATROSKA
+    return QUICKTIME if start[4:12] == b"ftypqt  " else MP4
 
 
-def _duration(container: InputContainer, stream: VideoStream) -> Fraction:
-    """Seconds; the stream's own if it has one, as sound may run on a little."""
+# --- Whether it is whole ----------------------------------------------------------------------------------------------
+
+
+def _check_complete(container: InputContainer, path: Path) -> None:
+    """The header of a cut file can be whole, and still tell of sound and frames that are not there."""
+    fragmented, end = _packed(path)
+    if fragmented and any(packet.is_corrupt for packet in container.demux()):  # reads all of it, and decodes nothing
+        end = max(end, container.size + 1)
+    if fragmented:
+        container.seek(0)
+    samples = (entry.pos + entry.size for stream in container.streams for entry in stream.index_entries)
+    end = max(end, max(samples, default=0))
+    if end > container.size:
+        raise Unprobeable(f"The video is cut off: it needs at least {end:,} bytes and has {container.size:,}.")
+
+
+def _packed(path: Path) -> tuple[bool, int]:
+    """Whether its samples are listed piece by piece, all over the file, and where the last piece says that it ends."""
+    with path.open("rb") as file:
+        if file.read(4) == EBML:
+            return True, _end_of_segment(file)
+        boxes = list(_boxes(file))
+    fragmented = any(kind == b"moof" for kind, _ in boxes)
+    pieces = PIECES if fragmented else {b"moov"}  # what else is missing, its list of samples tells
+    return fragmented, max((end for kind, end in boxes if kind in pieces), default=0)
+
+
+def _boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """The type of each of an MP4's outermost boxes, and where it ends (ISO/IEC 14496-12, 4.2)."""
+    start = 0
+    while len(header := _at(file, start, 16)) >= 8:
+        size = int.from_bytes(header[:4])
+        if size == 1:
+            size = int.from_bytes(header[8:])
+        if size < 8:  # 0: to the end of the file
+            return
+        start += size
+        yield header[4:8], start
+
+
+def _end_of_segment(file: BinaryIO) -> int:
+    """Where WebM's one segment, which holds everything, says that it ends; 0 if it doesn't (RFC 8794, RFC 9559)."""
+    _, length, start = _element(file, 0)
+    identity, length, start = _element(file, start + (length or 0))
+    return start + length if identity == SEGMENT and length is not None else 0
+
+
+def _element(file: BinaryIO, start: int) -> tuple[bytes, int | None, int]:
+    """An element's id, its length (None: unknown) and where its content starts. Numbers begin with zeros that tell their width."""
+    header = _at(file, start, 12) + bytes(12)
+    width = 9 - header[0].bit_length()
+    number = header[width:]
+    digits = 9 - number[0].bit_length()
+    length = int.from_bytes(number[:digits]) - (1 << 7 * digits)
+    return header[:width], None if length == (1 << 7 * digits) - 1 else length, start + width + digits
+
+
+def _at(file: BinaryIO, start: int, length: int) -> bytes:
+    file.seek(start)
+    return file.read(length)
+
+
+# --- Numbers ----------------------------------------------------------------------------------------------------------
+
+
+def _durations(container: InputContainer, stream: VideoStream) -> Iterator[Fraction]:
+    """Seconds; the stream's own first, as sound may run on a little."""
     if stream.duration and stream.time_base:
-        return stream.duration * stream.time_base
-    return Fraction(container.duration or 0, AV_TIME_BASE)
+        yield stream.duration * stream.time_base
+    if container.duration:
+        yield Fraction(container.duration, AV_TIME_BASE)
+
+
+def _bounded(said: Iterable[Fraction | None], most: int, what: str, notes: list[str]) -> Decimal | None:
+    """The first number that can be, in thousandths."""
+    numbers = [number for number in said if number]
+    for number in numbers:
+        if MILLI <= number <= most:
+            return _decimal(number)
+    if numbers:
+        notes.append(f"The file tells of {float(numbers[0]):,.6g} {what}, which can't be.")
+    else:
+        notes.append(f"The file doesn't tell of how many {what} it is.")
+    return None
+
+
+# --- Frames -----------------------------------------------------------------------------------------------------------
 
 
 def _frames(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:

@@ -23,7 +23,7 @@ from django.utils.http import content_disposition_header, http_date, parse_http_
 from django.views.decorators.http import require_safe
 
 CHUNK_BYTES = 64 * 1024
-SHOWN_INLINE = {"video/mp4", "image/jpeg", "image/png"}
+SHOWN_INLINE = {"video/mp4", "video/webm", "image/jpeg", "image/png"}
 # One range only: to several, a server may answer with the whole file (RFC 9110, 14.2).
 BYTE_RANGE = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
 LONGEST_FILE_NAME = 150

@@ -94,15 +94,18 @@ def failure_sentence(generation: Generation) -> str:
 
 def video_facts(video: Video) -> list[tuple[str, str]]:
     """What the probe and the checksum say."""
+    note = [("Note", video.probe_note)] if video.probe_note else []
     sound = {True: "yes", False: "no", None: "unknown"}[video.has_audio]
     return [
         ("Picture", f"{video.width} × {video.height} pixels" if video.width else "unknown"),
         ("Duration", f"{video.duration.normalize():f} seconds" if video.duration is not None else "unknown"),
         ("Frames", f"{video.fps.normalize():f} per second" if video.fps is not None else "unknown"),
         ("Codec", video.codec or "unknown"),
+        ("File", video.content_type),
         ("Sound", sound),
         ("Size", f"{size(video.bytes)} ({video.bytes:,} bytes)"),
         ("SHA-256", video.sha256),
+        *note,
     ]
 
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import PurePosixPath
 from typing import Any
 
 from django.conf import settings
@@ -33,7 +34,7 @@ class VideoProjectFilter(ProjectFilter):
 def download_name(video: Video) -> str:
     """Says what it is in a folder of downloads."""
     words = "".join(character if character.isalnum() else "-" for character in str(video.generation).lower())
-    return f"{'-'.join(filter(None, words.split('-')))[:60] or 'video'}.mp4"
+    return f"{'-'.join(filter(None, words.split('-')))[:60] or 'video'}{PurePosixPath(str(video.file.name)).suffix or '.mp4'}"
 
 
 def player(video: Video) -> dict[str, Any]:

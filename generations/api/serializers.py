@@ -79,6 +79,7 @@ class VideoSerializer(serializers.ModelSerializer):
     poster_url = serializers.FileField(source="poster", read_only=True, allow_null=True, help_text="signed, expires")
     duration = serializers.FloatField(allow_null=True, help_text="seconds")
     fps = serializers.FloatField(allow_null=True, help_text="frames per second")
+    content_type = serializers.CharField(read_only=True, help_text="video/mp4, video/webm, …: how the file is packed")
 
     class Meta:
         model = Video
@@ -92,10 +93,12 @@ class VideoSerializer(serializers.ModelSerializer):
             "duration",
             "fps",
             "codec",
+            "content_type",
             "has_audio",
             "bytes",
             "sha256",
             "probe_error",
+            "probe_note",
             "created_at",
             "trashed_at",
             "purged_at",

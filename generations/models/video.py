@@ -1,3 +1,4 @@
+import mimetypes
 import uuid
 
 from django.conf import settings
@@ -7,6 +8,10 @@ from django.utils import timezone
 
 from generations.models.generation import Generation
 from generations.models.unassigned import UnassignedPrediction
+
+
+def _at_most(most: int, column: str) -> Q:
+    return Q(**{column: None}) | Q(**{f"{column}__gte": 0, f"{column}__lte": most})
 
 
 class Video(models.Model):
@@ -28,9 +33,10 @@ class Video(models.Model):
     height = models.PositiveIntegerField(null=True, help_text="pixels")
     duration = models.DecimalField(max_digits=8, decimal_places=3, null=True, help_text="seconds")
     fps = models.DecimalField(max_digits=7, decimal_places=3, null=True, help_text="frames per second")
-    codec = models.CharField(max_length=20, blank=True)
+    codec = models.CharField(max_length=40, blank=True)
     has_audio = models.BooleanField(null=True)
     probe_error = models.CharField(max_length=300, blank=True)
+    probe_note = models.CharField(max_length=300, blank=True, help_text="what the file tells of itself that can't be")
     created_at = models.DateTimeField(default=timezone.now)
     trashed_at = models.DateTimeField(null=True)
     trashed_by = models.ForeignKey(
@@ -53,6 +59,12 @@ class Video(models.Model):
             models.CheckConstraint(
                 condition=Q(generation__isnull=False) ^ Q(unassigned__isnull=False), name="video_of_one_thing"
             ),
+            # PostgreSQL refuses what its columns can't hold. SQLite takes it, and then no list with that row can be read.
+            models.CheckConstraint(condition=_at_most(99_999, "duration"), name="video_duration_can_be_read"),
+            models.CheckConstraint(condition=_at_most(9_999, "fps"), name="video_fps_can_be_read"),
+            models.CheckConstraint(
+                condition=_at_most(2**31 - 1, "width") & _at_most(2**31 - 1, "height"), name="video_size_can_be_read"
+            ),
         ]
         indexes = [
             models.Index(
@@ -62,3 +74,8 @@ class Video(models.Model):
 
     def __str__(self) -> str:
         return f"Video of {self.generation or self.unassigned}"
+
+    @property
+    def content_type(self) -> str:
+        """By its name, whose end the container decided, as the storage tells it to browsers."""
+        return mimetypes.guess_type(self.file.name or "")[0] or "application/octet-stream"

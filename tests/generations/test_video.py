@@ -11,10 +11,12 @@ import av
 import pytest
 from PIL import Image, ImageDraw, ImageStat
 
-from generations.video import Probe, Unprobeable, last_frame, poster, probe
+from generations.video import MP4, QUICKTIME, WEBM, Probe, Unprobeable, last_frame, poster, probe
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE, BLACK = (200, 30, 30), (30, 160, 30), (30, 30, 200), (0, 0, 0)
+CASES = Path(__file__).parent / "cases"
+CUT_OFF = r"^The video is cut off: it needs at least [\d,]+ bytes and has [\d,]+\.$"
 NOT_A_VIDEO = "This is not a video that can be read, or it is damaged."
 
 
@@ -86,6 +88,7 @@ def test_probe_tells_what_the_video_is(path: Path) -> None:
     make_video(path, [RED] * 48, sound=True)
 
     assert probe(path) == Probe(
+        container=MP4,
         width=320,
         height=180,
         duration=Decimal("2.000"),
@@ -124,6 +127,52 @@ def test_probe_reads_webm(tmp_path: Path) -> None:
 
     assert (result.codec, result.width, result.height, result.frames) == ("vp8", 320, 180, None)
     assert result.duration == Decimal("0.500")
+
+
+def test_probe_names_the_codec_and_not_its_decoder() -> None:
+    result = probe(CASES / "mp4-av1.mp4")
+
+    assert (result.codec, result.content_type, result.extension) == ("av1", "video/mp4", "mp4")
+
+
+def test_probe_tells_how_the_file_is_packed(tmp_path: Path) -> None:
+    mov = make_video(tmp_path / "video.mov", [RED] * 12, sound=True)
+
+    assert (probe(mov).container, probe(mov).extension) == (QUICKTIME, "mov")
+    assert probe(CASES / "webm-vp9.webm").container == WEBM
+    assert (WEBM.content_type, WEBM.extension) == ("video/webm", "webm")
+    assert probe(make_video(tmp_path / "video.mkv", [RED] * 12)).content_type == "video/x-matroska"
+
+
+def with_numbers(whole: bytes, numbers: dict[tuple[bytes, int], int]) -> bytes:
+    """An MP4 with other numbers in its header, by their box and their place in it."""
+    changed = bytearray(whole)
+    for (box, at), number in numbers.items():
+        start = changed.index(box) + 4 + at
+        changed[start : start + 4] = number.to_bytes(4)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "known", "note"),
+    [
+        (
+            {(b"mdhd", 12): 200_000_000},
+            (None, None),
+            "The file tells of 6.144e-05 seconds, which can't be. The file tells of 390,625 frames a second, which can't be.",
+        ),
+        ({(b"mdhd", 16): 2**31 - 1}, (Decimal("1.000"), Decimal("24.000")), ""),  # another box tells the truth
+    ],
+)
+def test_what_can_not_be_is_left_out_with_a_note(
+    path: Path, numbers: dict[tuple[bytes, int], int], known: tuple[Decimal | None, Decimal | None], note: str
+) -> None:
+    path.write_bytes(with_numbers(make_video(path, [RED] * 24).read_bytes(), numbers))
+
+    result = probe(path)
+
+    assert ((result.duration, result.fps), result.note) == (known, note)
+    assert (result.width, result.codec) == (320, "h264")
 
 
 @pytest.mark.parametrize(("rotation", "size"), [(90, (180, 320)), (-90, (180, 320)), (180, (320, 180))])
@@ -257,8 +306,44 @@ def test_a_video_that_is_cut_off_is_unprobeable(path: Path, read: Callable[[Path
     whole = make_video(path, [RED, GREEN, BLUE] * 16, options={"movflags": "faststart"}).read_bytes()
     path.write_bytes(whole[: len(whole) * 2 // 3])
 
-    with pytest.raises(Unprobeable, match=r"^The video is cut off: it needs at least [\d,]+ bytes and has [\d,]+\.$"):
+    with pytest.raises(Unprobeable, match=CUT_OFF):
         read(path)
+
+
+@pytest.mark.parametrize(
+    "movflags", ["faststart", "frag_keyframe+empty_moov", "frag_every_frame+empty_moov+default_base_moof"]
+)
+@pytest.mark.parametrize("missing", [1, 40, 5_000])
+def test_a_video_is_whole_only_with_its_last_sample(path: Path, movflags: str, missing: int) -> None:
+    """The last one is of the sound, which lies behind the last frame."""
+    whole = make_video(path, [RED, GREEN, BLUE] * 16, sound=True, options={"movflags": movflags}).read_bytes()
+    whole = (
+        whole[: whole.rindex(b"mfra") - 4] if b"mfra" in whole else whole
+    )  # an index at the end, which nothing needs
+    path.write_bytes(whole)
+    assert probe(path).has_audio
+
+    path.write_bytes(whole[:-missing])
+
+    with pytest.raises(Unprobeable, match=CUT_OFF):
+        probe(path)
+
+
+@pytest.mark.parametrize("extension", ["webm", "mkv"])
+@pytest.mark.parametrize("missing", [1, 5_000])
+def test_webm_is_whole_only_with_its_last_byte(tmp_path: Path, extension: str, missing: int) -> None:
+    path = make_video(tmp_path / f"video.{extension}", [RED, GREEN, BLUE] * 16, codec="libvpx")
+    path.write_bytes(path.read_bytes()[:-missing])
+
+    with pytest.raises(Unprobeable, match=CUT_OFF):
+        probe(path)
+
+
+def test_what_stands_behind_a_whole_video_does_not_matter(path: Path) -> None:
+    whole = make_video(path, [RED] * 12, sound=True, options={"movflags": "faststart"}).read_bytes()
+    path.write_bytes(whole + b"\0\0\0\0 and some more, \xff\xff\xff\xff of what nobody knows")
+
+    assert probe(path).duration == Decimal("0.500")
 
 
 def test_a_video_without_its_header_is_unprobeable(path: Path) -> None:
