@@ -52,6 +52,7 @@ def request(project: Project, generations: Sequence[Generation], *, reasons: Map
             Status.AWAITING_APPROVAL,
             reason=f"Approval asked for: {reasons[generation.pk]}{together}.",
             by=by,
+            requested_by=by,
             quote=generation.quote,
             approval=approval,
         )
@@ -86,6 +87,7 @@ def _approve(approval: Approval, *, by: User, comment: str, confirm: bool) -> No
     generations = _decidable(approval, by)
     for generation in generations:
         queueing.require_usable(generation)
+        generation.requested_by = approval.requested_by
     if not confirm:
         queueing.require_new(generations, since=approval.requested_at, apart=True)
     said = _comment(comment)
@@ -118,9 +120,9 @@ def _decidable(approval: Approval, by: User) -> list[Generation]:
     approval.refresh_from_db()
     _require_waiting(approval)
     generations = queueing.lock(approval.generations.values_list("pk", flat=True))
-    if by.pk in {approval.requested_by_id, *(generation.requested_by_id for generation in generations)}:
+    if _is_theirs(approval, by):
         raise PermissionDenied(
-            "Somebody else has to decide about this: nobody approves what they asked for themselves."
+            "Somebody else has to decide about this: nobody approves what they asked for, made or edited themselves."
         )
     return generations
 
@@ -137,15 +139,27 @@ def _require_waiting(approval: Approval) -> None:
 
 def may_decide(approval: Approval, by: User) -> bool:
     """Whether `by` may approve or reject it, as things stand."""
-    is_theirs = by.pk == approval.requested_by_id or approval.generations.filter(requested_by=by).exists()
-    return not is_theirs and permissions.may(by, "approve", approval.project)
+    return not _is_theirs(approval, by) and permissions.may(by, "approve", approval.project)
+
+
+def _is_theirs(approval: Approval, user: User) -> bool:
+    """They asked for it, or made or edited a part of it."""
+    return user.pk == approval.requested_by_id or _worked_on_by(user).filter(pk=approval.pk).exists()
+
+
+def _worked_on_by(user: User) -> QuerySet[Approval]:
+    edited = {
+        "generations__events__old_status__in": ["", Status.DRAFT],
+        "generations__events__new_status": Status.DRAFT,
+    }
+    return Approval.objects.filter(generations__events__by=user, **edited)
 
 
 def waiting_for(user: User) -> QuerySet[Approval]:
     """The requests that `user` may decide about now."""
     rows = Approval.objects.filter(decision=Decision.WAITING, expires_at__gt=timezone.now())
     rows = rows.filter(project__in=permissions.projects_where(user, "approve")).exclude(requested_by=user)
-    return rows.exclude(pk__in=Approval.objects.filter(generations__requested_by=user).values("pk"))
+    return rows.exclude(pk__in=_worked_on_by(user).values("pk"))
 
 
 def withdraw_of(generation: Generation, *, reason: str, by: User | None) -> None:
@@ -157,11 +171,10 @@ def withdraw_of(generation: Generation, *, reason: str, by: User | None) -> None
 
 @transaction.atomic
 def withdraw_all_of(user: User, *, reason: str, by: User) -> None:
-    """Withdraws what `user` asked for, and what would be spent on their behalf."""
-    waiting = Approval.objects.filter(decision=Decision.WAITING)
-    theirs = waiting.filter(requested_by=user) | waiting.filter(generations__requested_by=user)
+    """Withdraws what `user` asked for, and would pay."""
+    theirs = Approval.objects.filter(decision=Decision.WAITING, requested_by=user)
     queueing.lock_projects(theirs.values_list("project_id", flat=True))
-    for approval in theirs.distinct():
+    for approval in theirs:
         _withdraw(approval, reason=reason, by=by)
 
 

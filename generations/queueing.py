@@ -38,7 +38,10 @@ def lock(pks: Iterable[uuid.UUID]) -> list[Generation]:
 
 
 def let_in(generations: Sequence[Generation], old: Status, *, reasons: Mapping[uuid.UUID, str], by: User) -> None:
-    """Moves all of them from `old` into the queue and reserves what they are quoted. Raises `SpendRefused`, `WrongStatus`."""
+    """Moves all of them from `old` into the queue and reserves what they are quoted for their `requested_by`, who pays.
+
+    Raises `SpendRefused`, `WrongStatus`.
+    """
     now = timezone.now()
     for generation in generations:
         moved = Generation.objects.move(
@@ -47,6 +50,7 @@ def let_in(generations: Sequence[Generation], old: Status, *, reasons: Mapping[u
             Status.QUEUED,
             reason=reasons[generation.pk],
             by=by,
+            requested_by=generation.requested_by,
             quote=generation.quote,
             queued_at=now,
             next_action_at=now,

@@ -154,7 +154,7 @@ def create(
 def update(generation: Generation, *, inputs: Mapping[str, Any], by: User, tags: Iterable[str] | None = None) -> None:
     """Replaces the inputs of a draft, and its tags where they are given.
 
-    A request for approval that it waits in is withdrawn first, whole.
+    A request for approval that it waits in is withdrawn first, whole. Who edits it may not approve it any more.
     """
     permissions.require(by, "edit", generation.project)
     checked = check(generation.project, generation.endpoint, inputs)
@@ -167,6 +167,9 @@ def update(generation: Generation, *, inputs: Mapping[str, Any], by: User, tags:
             f"Only a draft can be edited; this one is {generation.get_status_display().lower()}. Make a new one instead."
         )
     link_elements(generation, checked.elements)
+    GenerationEvent.objects.create(
+        generation=generation, old_status=Status.DRAFT, new_status=Status.DRAFT, reason="Edited.", by=by
+    )
     generation.refresh_from_db()
 
 
@@ -314,6 +317,8 @@ def _queue(drafts: Sequence[Generation], *, by: User, confirm: bool, told: Price
         queueing.require_usable(generation)
         cost = prices.of_draft(generation, inputs_of(generation), told)
         generation.quote = cost.amount
+        # Whoever made or edited the draft: who queues it asks for it, and pays.
+        generation.requested_by = by
         reasons[generation.pk] = str(cost)
     _require_agreed(sum(generation.quote or 0 for generation in locked), at_most)
     for _, group in groupby(sorted(locked, key=_project_id), key=_project_id):

@@ -137,7 +137,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "decision": label,
             "colour": DECISION_COLOURS[label],
             "lines": [(generation, amount(generation.quote), _picture(generation)) for generation in made],
-            "bars": _bars(made) if approval.decision == Approval.Decision.WAITING else [],
+            "bars": _bars(approval, made) if approval.decision == Approval.Decision.WAITING else [],
             "is_waiting": approval.decision == Approval.Decision.WAITING,
             "may_decide": approval.decision == Approval.Decision.WAITING
             and services.may_decide(approval, person(request)),
@@ -151,11 +151,11 @@ def _picture(generation: Generation) -> SafeString:
     return thumbnail(generation.image.thumbnail if generation.image else None, str(generation))
 
 
-def _bars(generations: list[Generation]) -> list[BudgetBar]:
-    """Each budget that it has to fit, before and after."""
+def _bars(approval: Approval, generations: list[Generation]) -> list[BudgetBar]:
+    """Each budget that it has to fit, before and after: who asked pays."""
     needs: Counter[uuid.UUID] = Counter()
     for generation in generations:
-        matching = Budget.objects.matching(generation.project_id, generation.requested_by_id)
+        matching = Budget.objects.matching(generation.project_id, approval.requested_by_id)
         for pk in matching.values_list("pk", flat=True):
             needs[pk] += generation.quote or 0
     figures = budgets.figures(Budget.objects.filter(pk__in=list(needs)))

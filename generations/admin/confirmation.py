@@ -101,8 +101,7 @@ def _fit(plan: Plan, by: User) -> None:
     needs: Counter[uuid.UUID] = Counter()
     held_now: Counter[uuid.UUID] = Counter()
     for generation, price in plan.lines:
-        payer = generation.requested_by if plan.kind == Kind.GENERATE else by
-        for pk in Budget.objects.matching(generation.project_id, payer.pk).values_list("pk", flat=True):
+        for pk in Budget.objects.matching(generation.project_id, by.pk).values_list("pk", flat=True):
             needs[pk] += price.amount
             held_now[pk] += 0 if generation.project in waiting else price.amount
     figures = budgets.figures(Budget.objects.filter(pk__in=list(needs)))

@@ -207,7 +207,7 @@ def test_nobody_approves_what_they_asked_for(
     [first, *_] = services.queue_many(drafts(by=person), by=person)
     assert first.approval
 
-    with pytest.raises(PermissionDenied, match="nobody approves what they asked for themselves"):
+    with pytest.raises(PermissionDenied, match="nobody approves what they asked for, made or edited themselves"):
         services.approve(first.approval, by=person)
     with pytest.raises(PermissionDenied, match="nobody approves"):
         services.reject(first.approval, by=person, comment="No")
@@ -219,11 +219,11 @@ def test_nobody_approves_what_they_asked_for(
 def test_having_somebody_else_click_does_not_help(
     drafts: Callable[..., list[Generation]], editor: User, anna: User, studio_owner: User
 ) -> None:
-    """What would be spent on Anna's behalf is not hers to approve, whoever queued it."""
+    """What Anna made is not hers to approve, whoever queued it."""
     [first, *_] = services.queue_many([*drafts(2), *drafts(1, by=anna, prompt="Hers")], by=editor)
     assert first.approval
 
-    with pytest.raises(PermissionDenied, match="nobody approves what they asked for themselves"):
+    with pytest.raises(PermissionDenied, match="nobody approves what they asked for, made or edited themselves"):
         services.approve(first.approval, by=anna)
 
     services.approve(first.approval, by=studio_owner)
