@@ -55,6 +55,21 @@ def overcharged(generation: Generation, *, reserved: int, charged: int) -> None:
         )
 
 
+def late_deduct(generation: Generation, *, amount: int) -> None:
+    """Tells that the provider took micro-dollars for a failure whose hold had been released."""
+    with alerts.never_failing(AlertKind.LATE_DEDUCT):
+        alerts.tell(
+            AlertKind.LATE_DEDUCT,
+            f"late_deduct:{generation.pk}",
+            people=alerts.responsible_for(generation.project),
+            title=f"{generation.project}: {shown(amount)} was deducted for what had failed and cost nothing",
+            text=f"“{generation}” had failed, and by the provider's bill it cost nothing: so its money was released. Now the bill has a "
+            f"deduct for it. {shown(amount)} is charged in the budgets where it had been reserved. A refund of it is booked by itself.",
+            project=generation.project,
+            path=_page(generation),
+        )
+
+
 def lane_paused(reason: str) -> None:
     """Tells the studio owners, once per pause, that nothing is submitted any more. Call it when the lane is paused."""
     with alerts.never_failing(AlertKind.LANE_PAUSED):

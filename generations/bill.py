@@ -15,6 +15,7 @@ from projects.money import MILLIONTH, NotMoney, to_micros
 IDS_A_CALL = 100
 LONGEST_UUID = 100
 DEDUCT, REFUND = "deduct", "refund"
+DONE = "done"
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Row:
     created_at: datetime | None
     prediction_id: str
     prediction_status: str
+    state: str = DONE
+
+    @property
+    def is_priced(self) -> bool:
+        """False: its price is still to come. A row of nothing that is done was free."""
+        return self.amount > 0 or self.state == DONE
 
 
 @dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Bill:
 
     @property
     def deducts(self) -> list[Row]:
-        return [row for row in self.rows if row.kind == DEDUCT]
+        return [row for row in self.rows if row.kind == DEDUCT and row.is_priced]
 
     @property
     def refunds(self) -> list[Row]:
@@ -56,6 +63,11 @@ class Bill:
     @property
     def refunded(self) -> int:
         return sum(row.amount for row in self.refunds)
+
+    @property
+    def is_refunded(self) -> bool:
+        """Whether refunds cover what was deducted. Where nothing was, nothing was given back."""
+        return 0 < self.deducted <= self.refunded
 
     @property
     def net(self) -> int:
@@ -110,4 +122,5 @@ def _row(row: BillingRow) -> Row:
         raise errors.Unreadable("The bill has a price that is no amount.") from error
     if len(row.uuid) > LONGEST_UUID:
         raise errors.Unreadable(f"The bill has a row whose uuid is longer than {LONGEST_UUID} characters.")
-    return Row(row.uuid, row.billing_type, amount, row.created_at, row.prediction_id, row.prediction_status)
+    kind = row.billing_type.strip().lower()
+    return Row(row.uuid, kind, amount, row.created_at, row.prediction_id, row.prediction_status, row.state)

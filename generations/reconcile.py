@@ -45,6 +45,7 @@ T = TypeVar("T")
 class Kind(StrEnum):
     BALANCE = "balance"
     LEDGER = "ledger"
+    CHARGE = "charge"
     REFUND = "refund"
     DRIFT = "drift"
     ORPHAN = "orphan"
@@ -143,7 +144,7 @@ def _window(now: datetime) -> datetime:
 
 
 def run(reconciliation: Reconciliation, *, apply: bool = False) -> Reconciliation:
-    """Compares, books late refunds, and with `apply` every other difference too; the report is stored in any case."""
+    """Compares, books late refunds and late deducts, and with `apply` every other difference too; the report is stored in any case."""
     try:
         compared = _compare(reconciliation.since)
     except errors.WaveSpeedError as error:
@@ -408,7 +409,7 @@ def _bill(compared: Compared, kept: dict[str, str], reconciliation: Reconciliati
 
 @transaction.atomic
 def _differing(account: Account, reconciliation: Reconciliation, apply: bool) -> list[Finding]:
-    """Books refunds that came after the settlement, and with `apply` the rest."""
+    """Books refunds and deducts that came after the settlement, and with `apply` the rest."""
     pk, billed = account.generation.pk, account.billed
     generation = Generation.objects.select_for_update().get(pk=pk)
     budgets.hold_till()
@@ -419,6 +420,10 @@ def _differing(account: Account, reconciliation: Reconciliation, apply: bool) ->
         why = "It moved while it was compared; the next reconciliation looks at it."
         return [_about(account, Kind.WAITING, account.spent, billed.net, why)]
     findings, spent = [], account.spent
+    if lifecycle.book_late_deducts(generation, reservation, billed):
+        why = "The provider deducted it after its hold was released."
+        findings.append(_about(account, Kind.CHARGE, spent, spend.charged(pk), why, done="booked"))
+        spent = spend.charged(pk)
     for entry in lifecycle.book_refunds(reservation, lifecycle.new_refunds(pk, billed)):
         why = "The provider refunded it after it was settled."
         after = spent + entry.spent_delta

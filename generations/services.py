@@ -447,7 +447,7 @@ def switch_off(user: User, *, by: User) -> None:
 
 
 def reconcile_now(*, by: User) -> Reconciliation:
-    """Begins a reconciliation that only looks, and books late refunds; a worker runs it."""
+    """Begins a reconciliation that only looks, and books late refunds and late deducts; a worker runs it."""
     permissions.require_studio_owner(by, "reconcile")
     reconciliation = reconcile.begin(by=by)
     tasks.send_on_commit(tasks.reconcile, str(reconciliation.pk))

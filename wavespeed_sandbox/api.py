@@ -174,7 +174,8 @@ class Api:
             "billing_type": row["billing_type"],
             "price": usd(row["price"]),
             "created_at": rfc3339(row["created_at"]),
-            "order": {"state": "done" if settled else "pre"},
+            # What costs nothing yet still waits for its price.
+            "order": {"state": "done" if settled and row["price"] else "pre"},
             "prediction": {"uuid": row["prediction_id"], "status": status},
         }
 

@@ -18,6 +18,11 @@ from projects.admin.display import NOTHING
 PAGE = "admin/generations/reconciliation/page.html"
 SECTIONS = (
     ("Our own books", (Kind.BALANCE, Kind.LEDGER), "Balances and lines that do not agree with their entries."),
+    (
+        "Deducts that came late",
+        (Kind.CHARGE,),
+        "Booked without being asked: it had failed, and its hold was released.",
+    ),
     ("Refunds that came late", (Kind.REFUND,), "Booked without being asked, in the budget period of the reservation."),
     (
         "Differences from the bill",
@@ -68,7 +73,9 @@ class ReconciliationAdmin(ReadOnlyAdmin):
     def adjusted(self, reconciliation: Reconciliation) -> str:
         if not reconciliation.differences:
             return NOTHING
-        return "drift and late refunds" if reconciliation.applied else "late refunds only"
+        return (
+            "drift, late refunds and late deducts" if reconciliation.applied else "late refunds and late deducts only"
+        )
 
     @display(description="By")
     def by(self, reconciliation: Reconciliation) -> str:

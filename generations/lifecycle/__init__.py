@@ -8,7 +8,7 @@ from generations.lifecycle.lane import admit, ask_for_worker, resume_if_account_
 from generations.lifecycle.needs_look import ask_for_look
 from generations.lifecycle.poll import poll
 from generations.lifecycle.resolve import look_interval, resolve
-from generations.lifecycle.settle import book_refunds, booked_bill, settle
+from generations.lifecycle.settle import book_late_deducts, book_refunds, booked_bill, settle
 from generations.lifecycle.store import store
 from generations.lifecycle.submit import recover_submit, request_body, submit, take_up_announced
 from generations.lifecycle.success import new_refunds, pause_if_overcharged
@@ -21,6 +21,7 @@ __all__ = [
     "adopt",
     "ask_for_look",
     "ask_for_worker",
+    "book_late_deducts",
     "book_refunds",
     "booked_bill",
     "candidates",

@@ -9,9 +9,10 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import bill, provider
+from generations import alerts, bill, provider
 from generations.lifecycle.evidence import keep
 from generations.lifecycle.success import (
+    counted_rows,
     is_made,
     new_refunds,
     output_urls,
@@ -76,14 +77,14 @@ def _settle_charge(generation: Generation, reservation: SpendEntry, billed: bill
 
 
 def _settle_failure(generation: Generation, reservation: SpendEntry, billed: bill.Bill) -> None:
-    """Refunded → release; deducted and not refunded in time → charge; never deducted → release.
+    """Refunds cover what was deducted → release. After the hours: the rest of what was deducted → charge; never deducted → release.
 
-    While no refund is seen, the result is asked for again: a failure that was none becomes a late success.
+    Nothing else releases: no row of a kind that nobody knows, and none whose price is still to come. Until then the result is
+    asked for again: a failure that was none becomes a late success.
     """
     assert generation.completed_at
     is_overdue = timezone.now() - generation.completed_at > timedelta(hours=settings.WAVESPEED_REFUND_HOURS)
-    is_refunded = bool(billed.rows) and billed.net <= 0
-    if not is_refunded and not (_has_really_failed(generation) and is_overdue):
+    if not billed.is_refunded and not (_has_really_failed(generation) and is_overdue):
         _settle_later(generation)
         return
     with transaction.atomic():
@@ -97,7 +98,9 @@ def _settle_failure(generation: Generation, reservation: SpendEntry, billed: bil
                 reason="It failed, and the provider billed it without a refund.",
             )
         elif spend.is_held(reservation):
-            reason = "The provider refunded it." if billed.rows else "The provider never billed it."
+            reason = (
+                "The provider refunded it." if billed.is_refunded else "The provider never deducted anything for it."
+            )
             spend.release(reservation, key=f"release:{generation.pk}", reason=reason)
         booked_bill(generation, reservation, billed)
         pause_if_overcharged(generation, reservation)
@@ -143,6 +146,38 @@ def booked_bill(generation: Generation, reservation: SpendEntry, billed: bill.Bi
         detail={"rows": [{"uuid": row.uuid, "kind": row.kind, "amount": row.amount} for row in billed.rows]},
     )
     Generation.objects.filter(pk=generation.pk).update(charged=spend.charged(generation.pk))
+
+
+def book_late_deducts(generation: Generation, reservation: SpendEntry, billed: bill.Bill) -> SpendEntry | None:
+    """Charges what was deducted after the hold had been released, less what was given back of it. Needs a transaction.
+
+    None where there is no such deduct, or there is a charge already: then a difference is for people.
+    """
+    if spend.is_held(reservation) or reservation.entries.filter(kind=EntryKind.CHARGE).exists():
+        return None
+    still_to_give_back = sum(row.amount for row in new_refunds(generation.pk, billed))
+    amount = min(
+        sum(row.amount for row in _new_deducts(generation.pk, billed)),
+        billed.net + still_to_give_back - spend.charged(generation.pk),
+    )
+    if amount <= 0:
+        return None
+    entry = spend.charge(
+        reservation,
+        amount=amount,
+        key=f"late-deduct:{generation.pk}",
+        reason="It failed, and the provider deducted it after its hold was released.",
+    )
+    booked_bill(generation, reservation, billed)
+    alerts.late_deduct(generation, amount=amount)
+    pause_if_overcharged(generation, reservation)
+    return entry
+
+
+def _new_deducts(pk: uuid.UUID, billed: bill.Bill) -> list[bill.Row]:
+    """The deduct rows that no settlement has counted."""
+    counted = {row["uuid"] for row in counted_rows(pk) if row["kind"] == bill.DEDUCT and row["amount"]}
+    return [row for row in billed.deducts if row.uuid not in counted]
 
 
 def book_refunds(reservation: SpendEntry, rows: list[bill.Row]) -> list[SpendEntry]:

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.db import transaction
@@ -88,10 +89,15 @@ def _billed(prediction_id: str) -> Bill | None:
 
 def new_refunds(pk: uuid.UUID, billed: Bill) -> list[bill.Row]:
     """The refund rows that are not in the books: a release counts the refund that it was made for without an entry of it."""
-    kept = Exchange.objects.filter(generation_id=pk, kind=Exchange.Kind.BILL).values_list("detail", flat=True)
-    counted = {row["uuid"] for detail in kept for row in detail["rows"]}
+    counted = {row["uuid"] for row in counted_rows(pk)}
     booked = set(SpendEntry.objects.filter(reference=pk, kind=EntryKind.REFUND).values_list("key", flat=True))
     return [row for row in billed.refunds if row.amount and row.uuid not in counted and refund_key(row) not in booked]
+
+
+def counted_rows(pk: uuid.UUID) -> list[dict[str, Any]]:
+    """The rows of the bill as they were when they were booked: `uuid`, `kind` and `amount`."""
+    kept = Exchange.objects.filter(generation_id=pk, kind=Exchange.Kind.BILL).values_list("detail", flat=True)
+    return [row for detail in kept for row in detail["rows"]]
 
 
 def refund_key(row: bill.Row) -> str:

@@ -183,13 +183,16 @@ class Client:
         }
         filters = {name: value for name, value in wanted.items() if value is not None}
         rows: dict[str, BillingRow] = {}
-        page = 1
+        page, seen = 1, 0
         while True:
             answer = self._post("/billings/search", {"page": page, "page_size": PAGE_SIZE, **filters})
             found = self._parsed(answer, _billing_rows)
             new = {row.uuid: row for row in found if row.uuid not in rows}
             rows |= new
             total = integer(as_dict(answer.data).get("total"))
+            seen += len(found)
+            if not found and total and seen < total:
+                raise unreadable(answer, f"the bill has {total} rows, and ends after {seen}")
             if not new or (total and len(rows) >= total):
                 return list(rows.values())
             page += 1

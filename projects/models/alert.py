@@ -19,6 +19,7 @@ class AlertKind(models.TextChoices):
     ENDED = "ended", "Generations have ended"
     UNCONFIRMED = "unconfirmed", "Unconfirmed: an owner decides"
     NEEDS_LOOK = "needs_look", "A generation needs a look"
+    LATE_DEDUCT = "late_deduct", "Deducted after it was released"
     LATE_SUCCESS = "late_success", "Came after it had failed"
     STORAGE = "storage", "Videos can't be stored"
     CHECK_FAILED = "check_failed", "Files or books don't agree"

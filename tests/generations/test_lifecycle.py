@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import time_machine
@@ -17,7 +18,7 @@ from structlog.testing import capture_logs
 
 from generations import alerts, lifecycle, provider, services
 from generations.models import Exchange, Generation, Lane, PauseCause, Status
-from projects.models import Alert, AlertKind, Notification, Project
+from projects.models import Alert, AlertKind, Notification, Project, SpendEntry
 from tests import factories
 from tests.generations.wavespeed.wire import Request, always, envelope, serving
 from tests.pipeline import (
@@ -717,6 +718,74 @@ def test_a_failure_that_was_never_billed_is_released_after_four_hours(
     with time_machine.travel(timezone.now() + timedelta(hours=4.1)):
         lifecycle.settle(queued.pk)
     assert money(queued) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"billing_type": "fee", "price": 2.1},
+        {"billing_type": "deduct", "price": 0},
+        {"billing_type": "refund", "price": 2.1},
+        {"billing_type": "refund", "price": 0},
+    ],
+)
+def test_a_row_that_is_no_deduct_releases_nothing_before_the_hours_are_over(
+    row: dict[str, Any], queued: Generation, wavespeed: SandboxControl
+) -> None:
+    wavespeed.arm("charge_late", seconds=1e6)
+    failed(queued, wavespeed, "refund_never")
+    wavespeed.doctor(add=[row | {"prediction_id": queued.prediction_id}])
+
+    lifecycle.settle(queued.pk)
+    assert money(queued) == (PRICE, 0)
+
+    with time_machine.travel(timezone.now() + timedelta(hours=4.1)):
+        lifecycle.settle(queued.pk)
+    assert booked(queued)[1:] == [("release", -PRICE, 0)]
+    assert SpendEntry.objects.get(kind="release").reason == "The provider never deducted anything for it."
+
+
+def test_a_deduct_whose_price_is_still_to_come_is_waited_for(queued: Generation, wavespeed: SandboxControl) -> None:
+    wavespeed.arm("charge_price", price=0)
+    failed(queued, wavespeed, "refund_never")
+    [deduct] = wavespeed.bill()["rows"]
+    lifecycle.settle(queued.pk)
+    assert money(queued) == (PRICE, 0)
+
+    wavespeed.doctor(change=[{"uuid": deduct["uuid"], "price": 2.1}])
+    with time_machine.travel(timezone.now() + timedelta(hours=4.1)):
+        lifecycle.settle(queued.pk)
+
+    assert money(queued) == (0, PRICE)
+
+
+def test_a_video_whose_deduct_has_no_price_yet_costs_what_was_quoted(
+    queued: Generation, wavespeed: SandboxControl
+) -> None:
+    wavespeed.arm("charge_price", price=0)
+    run_to_end(queued)
+    [deduct] = wavespeed.bill()["rows"]
+    assert (queued.charged, queued.settle_at is None) == (PRICE, False)
+
+    wavespeed.doctor(change=[{"uuid": deduct["uuid"], "price": 1.5}])
+    lifecycle.settle(queued.pk)
+
+    queued.refresh_from_db()
+    assert (queued.charged, money(queued), queued.settle_at) == (1_500_000, (0, 1_500_000), None)
+
+
+def test_of_a_failure_that_is_refunded_in_part_the_rest_is_charged(
+    queued: Generation, wavespeed: SandboxControl
+) -> None:
+    failed(queued, wavespeed, "refund_never")
+    wavespeed.doctor(add=[{"prediction_id": queued.prediction_id, "billing_type": "refund", "price": 2}])
+    lifecycle.settle(queued.pk)
+    assert money(queued) == (PRICE, 0)
+
+    with time_machine.travel(timezone.now() + timedelta(hours=4.1)):
+        lifecycle.settle(queued.pk)
+
+    assert booked(queued)[1:] == [("charge", -PRICE, PRICE), ("refund", 0, -2_000_000)]
 
 
 def test_settling_twice_books_once(queued: Generation, wavespeed: SandboxControl) -> None:

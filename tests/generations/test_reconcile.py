@@ -19,7 +19,7 @@ from django.utils import timezone
 from generations import decisions, dispatch, lifecycle, provider, reconcile, services
 from generations.models import Generation, Lane, PausedEndpoint, Reconciliation, Status, UnassignedPrediction
 from projects import budgets, spend
-from projects.models import BudgetPeriod, Project, SpendEntry, SpendLine, Studio
+from projects.models import Alert, AlertKind, BudgetPeriod, Project, SpendEntry, SpendLine, Studio
 from tests import factories
 from tests.generations.test_unassigned import show_nothing_in_the_list
 from tests.pipeline import ENDPOINT, booked, run_to_end, submit_next, until
@@ -335,7 +335,7 @@ def test_a_refund_is_not_settled_before_its_deduct_row_is_seen(
         assert (spend.charged(generation.pk), findings(reconciled())) == (1_600_000, [])
 
 
-def test_a_deduct_that_is_seen_after_the_release_is_drift_until_it_is_refunded(
+def test_a_deduct_that_is_seen_after_the_release_is_booked_and_told_once(
     project: Project, budget: int, wavespeed: SandboxControl, start: datetime
 ) -> None:
     generation = ended(
@@ -346,13 +346,65 @@ def test_a_deduct_that_is_seen_after_the_release_is_drift_until_it_is_refunded(
         assert (booked(generation)[-1], reconciled().differences) == (("release", -PRICE, 0), 0)
     with time_machine.travel(start + timedelta(hours=7)):
         looked = reconciled()
-        assert findings(looked) == [("drift", str(generation.pk), 0, PRICE)]
-        assert looked.report["findings"][0]["why"] == "The provider billed it after its hold was released here."
+        assert findings(looked) == [("charge", str(generation.pk), 0, PRICE)]
+        assert looked.report["findings"][0]["why"] == "The provider deducted it after its hold was released."
+        assert findings(reconciled()) == []
+        assert booked(generation) == [("reserve", PRICE, 0), ("release", -PRICE, 0), ("charge", 0, PRICE)]
+        assert SpendEntry.objects.get(kind="charge").key == f"late-deduct:{generation.pk}"
+        told = Alert.objects.get(kind=AlertKind.LATE_DEDUCT)
+        assert told.title == "Coffee: $2.10 was deducted for what had failed and cost nothing"
+        assert [each.user for each in told.notifications.all()] == [project.created_by]
 
-        # The books never had the charge, so they must not have its refund either.
         wavespeed.doctor(add=[refund_of(generation, 2.1)])
-        assert findings(reconciled(apply=True)) == []
+        assert findings(reconciled()) == [("refund", str(generation.pk), PRICE, 0)]
         assert spend.charged(generation.pk) == 0
+
+
+def test_a_late_deduct_above_its_reservation_lands_and_stops_the_endpoint(
+    project: Project, budget: int, wavespeed: SandboxControl, start: datetime
+) -> None:
+    generation = ended(project, "slow", wavespeed, task_failed={}, charge_late={"seconds": 1e6}, refund_never={})
+    with time_machine.travel(start + timedelta(hours=5)):
+        settle_all()
+        budgets.change_limit(project.budgets.get(), limit=0, by=project.created_by)
+        wavespeed.doctor(add=[deduct_of(generation, 12.5), refund_of(generation, 0.5)])
+        looked = reconciled()
+
+    assert findings(looked) == [("charge", str(generation.pk), 0, 12_000_000)]
+    assert booked(generation)[2:] == [("charge", 0, 12_500_000), ("refund", 0, -500_000)]
+    assert PausedEndpoint.objects.get().endpoint == ENDPOINT
+    assert Generation.objects.get().charged == 12_000_000
+
+
+def test_a_late_deduct_that_was_refunded_before_it_was_seen_costs_nothing(
+    project: Project, budget: int, wavespeed: SandboxControl, start: datetime
+) -> None:
+    generation = ended(project, "slow", wavespeed, task_failed={}, charge_late={"seconds": 1e6}, refund_never={})
+    wavespeed.doctor(add=[refund_of(generation, 2.1)])
+    lifecycle.settle(generation.pk)
+    assert booked(generation) == [("reserve", PRICE, 0)], "a refund of nothing that is known releases nothing"
+    with time_machine.travel(start + timedelta(hours=5)):
+        settle_all()
+        wavespeed.doctor(add=[deduct_of(generation, 2.1)])
+        assert findings(reconciled()) == []
+    assert booked(generation)[1:] == [("release", -PRICE, 0)]
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("one_test_at_a_time")
+def test_several_who_reconcile_at_once_book_a_late_deduct_once(project: Project, wavespeed: SandboxControl) -> None:
+    factories.budget(project, 10_000_000)
+    now = timezone.now()
+    generation = ended(project, "slow", wavespeed, task_failed={}, charge_late={"seconds": 1e6}, refund_never={})
+    with time_machine.travel(now + timedelta(hours=5)):
+        settle_all()
+        wavespeed.doctor(add=[deduct_of(generation, 2.1)])
+        runs = at_once([reconciled] * 4)
+
+    assert [run for run in runs if isinstance(run, Exception)] == []
+    assert booked(generation)[1:] == [("release", -PRICE, 0), ("charge", 0, PRICE)]
+    assert Alert.objects.filter(kind=AlertKind.LATE_DEDUCT).count() == 1
 
 
 def test_a_refund_above_the_charge_never_makes_a_negative_cost_by_itself(

@@ -573,6 +573,13 @@ def test_billings_leaves_no_row_out_silently(row: object) -> None:
         client(server.url).billings()
 
 
+def test_a_bill_that_ends_before_its_total_is_not_read_as_whole() -> None:
+    first = envelope({"page": 1, "total": 3, "items": [bill("1")]})
+    end = pytest.raises(errors.Unreadable, match="the bill has 3 rows, and ends after 1")
+    with serving(in_turn(first, envelope({"total": 3, "items": []}))) as server, end:
+        client(server.url).billings()
+
+
 def test_models_webhook_secret_and_delete() -> None:
     answers = {
         "/api/v3/models": [
