@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from generations import approvals, prices, provider, queueing, reconcile, tasks
 from generations.approvals import approval_of, approve, may_decide, needs_approval, reject, waiting_for
+from generations.costs import price
 from generations.inputs import check, check_tags, inputs_of, is_uuid, link_elements
 from generations.models import (
     CANCELLABLE,
@@ -70,6 +71,7 @@ __all__ = [
     "pause_endpoint",
     "pause_lane",
     "pause_project",
+    "price",
     "refusals_told",
     "reject",
     "require_may_resume",
@@ -249,13 +251,6 @@ def quote_many(generations: Sequence[Generation], *, by: User, told: Prices | No
     )
 
 
-def price(generation: Generation) -> int:
-    """Micro-dollars: what is frozen on the row, else today's price in the catalogue."""
-    if generation.quote is not None:
-        return generation.quote
-    return prices.catalogue_price(generation.endpoint, inputs_of(generation))
-
-
 def _figures(project: Project, by: User) -> list[budgets.Figures]:
     """The budgets that a spending by `by` has to fit; none when the project itself has no budget."""
     matching = budgets.figures(Budget.objects.matching(project.pk, by.pk))
@@ -376,12 +371,40 @@ def cancel(generation: Generation, *, by: User, reason: str = "") -> None:
     )
 
 
+@transaction.atomic
 def ignore_result(generation: Generation, *, by: User) -> None:
-    """Marks a result as not wanted; it is still stored, because it is paid."""
+    """Marks what is on its way as not wanted; it is still stored, because it is paid. See `want_result`."""
     permissions.require(by, "edit", generation.project)
+    _lock(generation)
     if generation.status in CANCELLABLE:
         raise WrongStatus("It was not submitted yet: cancel it instead, which costs nothing.")
-    Generation.objects.filter(pk=generation.pk, result_ignored_at=None).update(result_ignored_at=timezone.now())
+    if generation.status == Status.COMPLETED:
+        raise WrongStatus("Its video is stored already. If nobody wants it, move the video to the trash.")
+    if generation.status in RETRYABLE:
+        raise WrongStatus(f"It is {generation.get_status_display().lower()} already; there is no result to ignore.")
+    if generation.result_ignored_at is None:
+        _note(generation, "The result is not wanted.", result_ignored_at=timezone.now(), by=by)
+
+
+@transaction.atomic
+def want_result(generation: Generation, *, by: User) -> None:
+    """Takes back that a result is not wanted, also once it is there."""
+    permissions.require(by, "edit", generation.project)
+    _lock(generation)
+    if generation.result_ignored_at is not None:
+        _note(generation, "The result is wanted after all.", result_ignored_at=None, by=by)
+
+
+def _lock(generation: Generation) -> None:
+    generation.refresh_from_db(from_queryset=Generation.objects.select_for_update(of=("self",)))
+
+
+def _note(generation: Generation, reason: str, *, by: User, **changes: Any) -> None:
+    """Changes a locked row that stays in its state, and writes who did it into its history."""
+    Generation.objects.filter(pk=generation.pk).update(**changes)
+    GenerationEvent.objects.create(
+        generation=generation, old_status=generation.status, new_status=generation.status, reason=reason, by=by
+    )
     generation.refresh_from_db()
 
 

@@ -33,7 +33,7 @@ WATCHED = RUNNING | {Status.QUEUED, Status.UNCONFIRMED}
 WHAT_HAPPENS = {
     Status.DRAFT: "Not sent, and nothing is paid. Change it as you like, then generate it.",
     Status.AWAITING_APPROVAL: "It costs more than the project lets people spend alone, so somebody has to approve it. Nothing is held.",
-    Status.QUEUED: "It waits for a free place at the provider; its price is held. It can still be cancelled, which costs nothing.",
+    Status.QUEUED: "It waits for a free place at the provider. It can still be cancelled, which costs nothing.",
     Status.SUBMITTING: "It is being handed to the provider.",
     Status.PROCESSING: "The provider is making the video.",
     Status.UNCONFIRMED: (
@@ -66,13 +66,6 @@ def progress_bar(generation: Generation) -> SafeString:
     percent = services.progress(generation)
     bar = '<span class="studio-progress" title="{}%"><span style="width: {}%"></span></span>'
     return format_html(bar, percent, percent)
-
-
-def price(generation: Generation) -> str:
-    """What was charged, else what it would cost."""
-    if generation.charged is not None:
-        return f"{amount(generation.charged)} charged"
-    return amount(services.price(generation))
 
 
 def priority_note(generation: Generation) -> str:
@@ -121,13 +114,13 @@ class Evidence:
 def offers(generation: Generation, *, may_edit: bool, may_spend: bool) -> dict[str, bool]:
     """Which buttons make sense in this state."""
     status = Status(generation.status)
-    handed_over = status not in CANCELLABLE and status not in (Status.FAILED, Status.CANCELLED)
     return {
         "generate": may_spend and status == Status.DRAFT,
         "retry": may_spend and status in RETRYABLE,
         "cancel": may_edit and status in CANCELLABLE,
         "prioritise": may_edit and status in CANCELLABLE,
-        "ignore": may_edit and handed_over and generation.result_ignored_at is None,
+        "ignore": may_edit and status in WATCHED - CANCELLABLE and generation.result_ignored_at is None,
+        "want": may_edit and generation.result_ignored_at is not None,
     }
 
 

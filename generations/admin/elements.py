@@ -9,6 +9,7 @@ from unfold.decorators import display
 
 from generations.models import Element
 from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, person, told
+from projects.admin.asking import ask, counted
 
 
 @admin.register(Element)
@@ -34,7 +35,12 @@ class ElementAdmin(StudioAdmin):
 
     @admin.action(description="Archive (it can’t be picked any more)", permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Element]) -> HttpResponse | None:
-        return self._move(request, queryset.filter(archived_at=None), "Archived", archive=True)
+        title = f"Archive {counted(len(queryset), 'element')}?"
+        text = (
+            "It can’t be picked for new videos any more; those that were made stay. You can bring it back at any time."
+        )
+        question = ask(request, title, text, yes="Archive", things=queryset)
+        return question or self._move(request, queryset.filter(archived_at=None), "Archived", archive=True)
 
     @admin.action(description="Bring back", permissions=["change"])
     def bring_back(self, request: HttpRequest, queryset: QuerySet[Element]) -> HttpResponse | None:

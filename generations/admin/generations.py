@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
 from unfold.decorators import display
 
-from generations import catalog, services
+from generations import catalog, costs, services
 from generations.admin import decisions
 from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan, told_done
 from generations.admin.display import (
@@ -31,7 +31,6 @@ from generations.admin.display import (
     failure_sentence,
     offers,
     poster,
-    price,
     priority_note,
     progress_bar,
     waited,
@@ -42,6 +41,7 @@ from generations.catalog import InvalidInputs
 from generations.models import Generation, Priority, Status
 from projects import budgets, permissions
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
+from projects.admin.asking import ask, counted
 from projects.admin.display import BudgetBar, amount
 from projects.models import Budget, Project, SourceImage
 from projects.money import shown
@@ -50,6 +50,14 @@ from projects.spend import NoBudget, SpendRefused
 CHANGE = "admin:generations_generation_change"
 LIST = "admin:generations_generation_changelist"
 CONFIRM = "admin:generations_generation_confirm"
+CANCELS = (
+    "What was not submitted yet is stopped, costs nothing, and its reserved money is free again. It loses its place in the "
+    "queue. There is no way back, but Retry makes a new one of the same inputs. What was submitted is left alone."
+)
+IGNORES = (
+    "The provider has no cancel, so that it is made, charged and stored all the same. Reports count it as wasted, and nobody is told "
+    "when it is ready. You can take this back at any time."
+)
 REFUSALS = (services.Refused, SpendRefused, PermissionDenied, InvalidInputs)
 
 
@@ -86,7 +94,7 @@ class GenerationAdmin(StudioAdmin):
         "name",
         "status_label",
         "progress",
-        "price_shown",
+        "cost_shown",
         "project",
         "requested_by",
         "created",
@@ -101,7 +109,16 @@ class GenerationAdmin(StudioAdmin):
     ]
     list_select_related = ["project", "image", "requested_by"]
     search_fields = ["prompt", "project__name", "requested_by__username", "=prediction_id"]
-    actions = ["generate", "retry", "cancel", "ignore_result", "high_priority", "normal_priority", "low_priority"]
+    actions = [
+        "generate",
+        "retry",
+        "cancel",
+        "ignore_result",
+        "want_result",
+        "high_priority",
+        "normal_priority",
+        "low_priority",
+    ]
 
     # --- List ---------------------------------------------------------------------------------------------------------
 
@@ -126,9 +143,9 @@ class GenerationAdmin(StudioAdmin):
     def progress(self, generation: Generation) -> SafeString:
         return progress_bar(generation)
 
-    @display(description="Price")
-    def price_shown(self, generation: Generation) -> str:
-        return price(generation)
+    @display(description="Cost")
+    def cost_shown(self, generation: Generation) -> str:
+        return costs.of(generation).short
 
     @display(description="Created", ordering="created_at")
     def created(self, generation: Generation) -> SafeString:
@@ -148,6 +165,7 @@ class GenerationAdmin(StudioAdmin):
             own("<uuid:pk>/priority/", require_POST(self.priority_view), "priority"),
             own("<uuid:pk>/cancel/", require_POST(self.cancel_view), "cancel"),
             own("<uuid:pk>/ignore/", require_POST(self.ignore_view), "ignore"),
+            own("<uuid:pk>/want/", require_POST(self.want_view), "want"),
             own("<uuid:pk>/assign/", require_POST(self.assign_view), "assign"),
             own("<uuid:pk>/not-made/", require_POST(self.not_made_view), "not_made"),
             *super().get_urls(),
@@ -320,7 +338,8 @@ class GenerationAdmin(StudioAdmin):
             "waited": waited(generation),
             "failure": failure_sentence(generation),
             "price": shown(services.price(generation)),
-            "charged": amount(generation.charged),
+            "quoted": generation.quote,
+            "cost": costs.of(generation),
             "players": [player(video) for video in generation.videos.all()],
             "elements": [link.element for link in generation.element_links.select_related("element")],
             "events": generation.events.select_related("by"),
@@ -412,11 +431,19 @@ class GenerationAdmin(StudioAdmin):
 
     @admin.action(description="Cancel (what was not submitted yet)", permissions=["change"])
     def cancel(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
-        return self._each(request, queryset, services.cancel, "Cancelled")
+        chosen = counted(len(queryset), "generation")
+        question = ask(request, f"Cancel {chosen}?", CANCELS, yes=f"Cancel {chosen}", things=queryset)
+        return question or self._each(request, queryset, services.cancel, "Cancelled")
 
-    @admin.action(description="Ignore the result", permissions=["change"])
+    @admin.action(description="Ignore the result (of what is on its way)", permissions=["change"])
     def ignore_result(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
-        return self._each(request, queryset, services.ignore_result, "Ignoring the result of")
+        title = f"Ignore the results of {counted(len(queryset), 'generation')}?"
+        question = ask(request, title, IGNORES, yes="Ignore the results", things=queryset)
+        return question or self._each(request, queryset, services.ignore_result, "Ignoring the result of")
+
+    @admin.action(description="Want the result after all", permissions=["change"])
+    def want_result(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
+        return self._each(request, queryset, services.want_result, "Wanted after all:")
 
     def _each(
         self, request: HttpRequest, queryset: QuerySet[Generation], do: Callable[..., None], done: str
@@ -458,15 +485,22 @@ class GenerationAdmin(StudioAdmin):
         return self._do(request, pk, do, f"{priority.label} priority among what its project has queued.")
 
     def cancel_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        return self._do(request, pk, services.cancel, "Cancelled. It cost nothing.")
+        generation = self.get_or_404(request, pk)
+        question = ask(request, f"Cancel “{generation}”?", CANCELS, yes="Cancel it")
+        return question or self._do(request, pk, services.cancel, "Cancelled. It cost nothing.")
 
     def ignore_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        return self._do(
+        generation = self.get_or_404(request, pk)
+        question = ask(request, f"Ignore the result of “{generation}”?", IGNORES, yes="Ignore the result")
+        return question or self._do(
             request,
             pk,
             services.ignore_result,
             "Marked as not wanted. The video is stored all the same, because it is paid.",
         )
+
+    def want_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        return self._do(request, pk, services.want_result, "Wanted after all.")
 
     def assign_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         generation = self.get_or_404(request, pk)

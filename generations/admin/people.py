@@ -15,6 +15,7 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from generations import services
 from projects import members, permissions
 from projects.admin.access import StudioAdmin, access, person, sentence
+from projects.admin.asking import ask
 from projects.members import MembershipRefused
 
 admin.site.unregister(User)
@@ -86,6 +87,12 @@ class UserAdmin(StudioAdmin, DjangoUserAdmin):
 
     def switch_off_view(self, request: HttpRequest, id: str) -> HttpResponse:
         user = self._changeable(request, id)
+        text = (
+            "They are logged out everywhere, their tokens and open invitations end, and what they asked to have approved goes back to "
+            "draft. What they did stays. You can switch them on again."
+        )
+        if question := ask(request, f"Switch off {user}?", text, yes="Switch off"):
+            return question
         try:
             services.switch_off(user, by=person(request))
             messages.success(request, f"{user} is switched off: sessions, tokens and open invitations have ended.")

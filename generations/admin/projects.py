@@ -17,11 +17,13 @@ from generations import reports, services
 from generations.models import Generation, PausedProject, Status
 from projects import permissions
 from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
+from projects.admin.asking import ask
 from projects.admin.display import DollarsField, amount, bars
 from projects.admin.members import MembershipInline, save_membership
 from projects.models import Project
 
 MOST_PAUSES = 10
+ARCHIVES = "Nothing new can be made in it; what runs goes on. Its videos, its people and its books stay. A studio owner can open it again."
 
 
 class ProjectForm(forms.ModelForm):
@@ -192,6 +194,8 @@ class ProjectAdmin(StudioAdmin):
         project = self.get_or_404(request, pk)
         if not access(request).is_studio_owner:
             raise PermissionDenied
+        if archive and (question := ask(request, f"Archive {project}?", ARCHIVES, yes="Archive this project")):
+            return question
         project.archived_at = timezone.now() if archive else None
         if not archive and Project.objects.filter(name=project.name, archived_at=None).exists():
             messages.error(request, f"Another project is called {project.name} now: rename that one first.")

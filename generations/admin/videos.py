@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import Any
 
 from django.conf import settings
@@ -14,14 +13,18 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.decorators import display
 
-from generations import trash
+from generations import naming, trash
 from generations.admin.display import video_facts
 from generations.models import Generation, Video
 from generations.refusals import Refused
 from projects.admin.access import ProjectFilter, ReadOnlyAdmin, TrashFilter, access, person, told
-from projects.admin.display import NOTHING, download_url, size, thumbnail
+from projects.admin.asking import ask, counted
+from projects.admin.display import NOTHING, size, thumbnail
 
 CHANGE = "admin:generations_video_change"
+TRASHES = (
+    "Their files are deleted {days} days later. Until then you can bring them back. What was paid stays on the books."
+)
 
 
 class VideoProjectFilter(ProjectFilter):
@@ -31,12 +34,6 @@ class VideoProjectFilter(ProjectFilter):
         return queryset.filter(generation__project_id=value) if value and value in known else queryset
 
 
-def download_name(video: Video) -> str:
-    """Says what it is in a folder of downloads."""
-    words = "".join(character if character.isalnum() else "-" for character in str(video.generation).lower())
-    return f"{'-'.join(filter(None, words.split('-')))[:60] or 'video'}{PurePosixPath(str(video.file.name)).suffix or '.mp4'}"
-
-
 def player(video: Video) -> dict[str, Any]:
     """What the templates need to show and hand out a video."""
     return {
@@ -44,7 +41,7 @@ def player(video: Video) -> dict[str, Any]:
         "facts": video_facts(video),
         "url": video.file.url if video.file else "",
         "poster_url": video.poster.url if video.poster else "",
-        "download_url": download_url(video.file, download_name(video)) if video.file else "",
+        "download_url": naming.download_url(video) if video.file else "",
         "deleted_on": trash.deleted_on(video.trashed_at) if video.trashed_at else None,
     }
 
@@ -122,7 +119,11 @@ class VideoAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/generations/video/page.html", context)
 
     def trash_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        return self._do(
+        title, text = (
+            f"Move “{self.get_or_404(request, str(pk)).generation}” to the trash?",
+            TRASHES.format(days=settings.TRASH_DAYS),
+        )
+        return ask(request, title, text, yes="Move to the trash") or self._do(
             request,
             pk,
             trash.trash,
@@ -143,7 +144,9 @@ class VideoAdmin(ReadOnlyAdmin):
 
     @admin.action(description="Move to the trash", permissions=["view"])
     def move_to_trash(self, request: HttpRequest, queryset: QuerySet[Video]) -> HttpResponse | None:
-        return self._each(request, queryset, trash.trash, "moved to the trash")
+        title, text = f"Move {counted(len(queryset), 'video')} to the trash?", TRASHES.format(days=settings.TRASH_DAYS)
+        question = ask(request, title, text, yes="Move to the trash", things=[video.generation for video in queryset])
+        return question or self._each(request, queryset, trash.trash, "moved to the trash")
 
     @admin.action(description="Bring back from the trash", permissions=["view"])
     def bring_back(self, request: HttpRequest, queryset: QuerySet[Video]) -> HttpResponse | None:

@@ -4,7 +4,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from generations import catalog, services
+from generations import catalog, costs, services
 from generations.api.errors import link
 from generations.catalog import Endpoint
 from generations.failures import Failure
@@ -117,6 +117,12 @@ class NeedsLookSerializer(serializers.Serializer):
     why = serializers.CharField(help_text="what is wrong, and what people may do about it")
 
 
+class CostSerializer(serializers.Serializer):
+    state = serializers.ChoiceField([state.value for state in costs.State])
+    amount = MoneyField(help_text="what it would cost, what is reserved or held for it, or what was charged")
+    text = serializers.CharField(help_text="a sentence for people")
+
+
 class RequestSerializer(serializers.ModelSerializer):
     """What a generation shows of the request for approval that it is, or was last, in."""
 
@@ -150,6 +156,7 @@ class GenerationSerializer(serializers.ModelSerializer):
         help_text="frozen when it is queued or asked to be approved; before that, today's price"
     )
     charged = MoneyField(allow_null=True, help_text="null until the provider's bill, or its success, tells")
+    cost = serializers.SerializerMethodField(help_text="what became of its price")
     currency = serializers.SerializerMethodField()
     error = serializers.SerializerMethodField(help_text="why it failed; null: it has not")
     trouble = serializers.SerializerMethodField(
@@ -182,6 +189,7 @@ class GenerationSerializer(serializers.ModelSerializer):
             "priority",
             "quote",
             "charged",
+            "cost",
             "currency",
             "prediction_id",
             "error",
@@ -207,6 +215,11 @@ class GenerationSerializer(serializers.ModelSerializer):
     @extend_schema_field(MoneyField)
     def get_quote(self, generation: Generation) -> str:
         return dollars(services.price(generation))
+
+    @extend_schema_field(CostSerializer)
+    def get_cost(self, generation: Generation) -> dict[str, str]:
+        cost = costs.of(generation)
+        return {"state": cost.state, "amount": dollars(cost.amount), "text": cost.text}
 
     def get_currency(self, generation: Generation) -> str:
         return CURRENCY

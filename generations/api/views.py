@@ -12,7 +12,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import catalog, decisions, services, trash
+from generations import catalog, decisions, naming, services, trash
 from generations.api import errors  # noqa: F401  # registers them
 from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter, VideoFilter
 from generations.api.serializers import (
@@ -275,10 +275,20 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @action(detail=True, methods=["post"], url_path="ignore-result", url_name="ignore-result")
     @idempotent
     def ignore_result(self, request: Request, pk: UUID) -> Response:
-        """Marks the result as not wanted; it is paid, and stored, all the same."""
+        """Marks what is on its way as not wanted; it is paid, and stored, all the same. `want-result/` takes it back."""
         generation = self.get_object()
         self.valid(NoFields)
         services.ignore_result(generation, by=self.person)
+        return self._row(generation)
+
+    @extend_schema(request=NoFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"], url_path="want-result", url_name="want-result")
+    @idempotent
+    def want_result(self, request: Request, pk: UUID) -> Response:
+        """Takes back that the result is not wanted."""
+        generation = self.get_object()
+        self.valid(NoFields)
+        services.want_result(generation, by=self.person)
         return self._row(generation)
 
     @extend_schema(responses=CandidateSerializer(many=True))
@@ -397,7 +407,7 @@ class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
 
     def get_queryset(self) -> QuerySet[Video]:
         rows = Video.objects.filter(generation__project__in=permissions.visible_projects(self.person))
-        return rows.select_related("generation__project")
+        return rows.select_related("generation__project", "generation__image")
 
     @extend_schema(responses={204: OpenApiResponse(description="In the trash: 30 days later its files are deleted.")})
     def destroy(self, request: Request, pk: UUID) -> Response:
@@ -418,4 +428,4 @@ class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def download(self, request: Request, pk: UUID) -> HttpResponseRedirect:
         video = self.get_object()
         trash.require_files(video)
-        return HttpResponseRedirect(video.file.url)
+        return HttpResponseRedirect(naming.download_url(video))

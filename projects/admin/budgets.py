@@ -14,6 +14,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 from projects import budgets, permissions
 from projects.admin import top_ups
 from projects.admin.access import ArchivedFilter, ProjectFilter, access, person, sentence, told
+from projects.admin.asking import ask, counted
 from projects.admin.display import NOTHING, BudgetBar, DollarsField, amount, link
 from projects.models import Budget, Enforcement, Membership, Period
 from projects.models.budget import default_thresholds
@@ -216,6 +217,13 @@ class BudgetAdmin(top_ups.WithTopUps):
 
     @admin.action(description="Archive (nothing is checked against it any more)", permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[Budget]) -> HttpResponse | None:
+        text = (
+            "Nothing is checked against it any more, and a project whose last budget it is can’t spend. What was spent stays on the books. "
+            "There is no way back; make a new budget instead."
+        )
+        yes = f"Archive {counted(len(queryset), 'budget')}"
+        if question := ask(request, f"{yes}?", text, yes=yes, things=queryset):
+            return question
         archived, refused = 0, []
         for budget in queryset:
             try:

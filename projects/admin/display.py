@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
-from urllib.parse import urlencode
 
 from django import forms
 from django.core.exceptions import ValidationError
@@ -48,12 +47,6 @@ def thumbnail(file: FieldFile | None, alt: str) -> SafeString:
 
 def link(name: str, pk: object, text: object) -> SafeString:
     return format_html('<a class="text-link" href="{}">{}</a>', reverse(name, args=[pk]), text)
-
-
-def download_url(file: FieldFile, filename: str) -> str:
-    """Our own media view takes the file's name; a storage that signs its own URLs names it as it is."""
-    url = file.url
-    return url if "?" in url else f"{url}?{urlencode({'download': filename})}"
 
 
 def day(moment: datetime | None, budget_zone: Any = None) -> str:

@@ -16,6 +16,7 @@ from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminSelectWidget
 
 from projects import members
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
+from projects.admin.asking import ask, counted
 from projects.members import MembershipRefused
 from projects.models import Invitation, Membership, Project, Role
 
@@ -112,6 +113,12 @@ class MembershipAdmin(StudioAdmin):
 
     @admin.action(description="Remove from the project", permissions=["change"])
     def remove(self, request: HttpRequest, queryset: QuerySet[Membership]) -> HttpResponse | None:
+        text = (
+            "They see nothing of the project any more. What they made and paid stays. An invitation brings them back."
+        )
+        yes = f"Remove {counted(len(queryset), 'member')}"
+        if question := ask(request, f"{yes}?", text, yes=yes, things=queryset):
+            return question
         removed, refused = 0, []
         for membership in queryset.filter(is_active=True).select_related("project", "user"):
             try:

@@ -27,12 +27,17 @@ from projects.admin.access import (
     sentence,
     told,
 )
+from projects.admin.asking import ask, counted
 from projects.admin.display import TagsField, link, size, thumbnail
 from projects.fetch import FetchFailed, FetchRefused
 from projects.images import ImageRefused
 from projects.models import Project, SourceImage
 
 CHANGE = "admin:projects_sourceimage_change"
+ARCHIVES = "No new video can be made of it; those that were made stay. You can bring it back at any time."
+TRASHES = (
+    "Its own files are deleted {days} days later; until then you can bring it back. Videos that were made of it stay."
+)
 REFUSALS = (ImageRefused, FetchRefused, FetchFailed, ValidationError, PermissionDenied)
 
 
@@ -245,13 +250,16 @@ class SourceImageAdmin(StudioAdmin):
                 messages.error(request, error)
 
     def archive_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        return self._do(
-            request, object_id, source_images.archive, "Archived {}. Upload the same picture again to bring it back."
+        title = f"Archive “{self.get_or_404(request, object_id)}”?"
+        return ask(request, title, ARCHIVES, yes="Archive") or self._do(
+            request, object_id, source_images.archive, "Archived {}. You can bring it back here."
         )
 
     def trash_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         done = "{} is in the trash. Videos made of it stay; its own files are deleted in {days} days."
-        return self._do(request, object_id, source_images.trash, done)
+        title = f"Move “{self.get_or_404(request, object_id)}” to the trash?"
+        question = ask(request, title, TRASHES.format(days=settings.TRASH_DAYS), yes="Move to the trash")
+        return question or self._do(request, object_id, source_images.trash, done)
 
     def restore_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         return self._do(request, object_id, source_images.restore, "{} is back.")
@@ -267,11 +275,18 @@ class SourceImageAdmin(StudioAdmin):
 
     @admin.action(description="Archive", permissions=["change"])
     def archive(self, request: HttpRequest, queryset: QuerySet[SourceImage]) -> HttpResponse | None:
-        return self._each(request, queryset, source_images.archive, "Archived")
+        title = f"Archive {counted(len(queryset), 'picture')}?"
+        question = ask(request, title, ARCHIVES, yes="Archive", things=queryset)
+        return question or self._each(request, queryset, source_images.archive, "Archived")
 
     @admin.action(description="Move to the trash", permissions=["change"])
     def move_to_trash(self, request: HttpRequest, queryset: QuerySet[SourceImage]) -> HttpResponse | None:
-        return self._each(request, queryset, source_images.trash, "Moved to the trash:")
+        title, text = (
+            f"Move {counted(len(queryset), 'picture')} to the trash?",
+            TRASHES.format(days=settings.TRASH_DAYS),
+        )
+        question = ask(request, title, text, yes="Move to the trash", things=queryset)
+        return question or self._each(request, queryset, source_images.trash, "Moved to the trash:")
 
     @admin.action(description="Bring back", permissions=["change"])
     def bring_back(self, request: HttpRequest, queryset: QuerySet[SourceImage]) -> HttpResponse | None:

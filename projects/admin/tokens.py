@@ -10,6 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 
 from projects import tokens
 from projects.admin.access import access, person
+from projects.admin.asking import ask
 
 
 @never_cache
@@ -38,6 +39,15 @@ def page(request: HttpRequest) -> HttpResponse:
 @require_POST
 def revoke(request: HttpRequest, pk: str) -> HttpResponse:
     token = tokens.find(pk, person(request))
+    if token is not None and (
+        question := ask(
+            request,
+            f"Revoke the token {token.begins_with}…?",
+            "Whatever uses it is no longer let in, at once. There is no way back; make a new token instead.",
+            yes="Revoke",
+        )
+    ):
+        return question
     if token is None or not tokens.revoke(pk, by=person(request)):
         raise Http404("This token doesn’t exist, or is somebody else’s.")
     messages.success(request, f"Revoked: whatever uses the token {token.begins_with}… is no longer let in.")

@@ -18,6 +18,7 @@ from unfold.widgets import UnfoldAdminTextInputWidget
 
 from projects import budgets, permissions
 from projects.admin.access import StudioAdmin, person, sentence
+from projects.admin.asking import ask
 from projects.admin.display import DollarsField, amount
 from projects.models import Budget, TopUp
 
@@ -154,6 +155,9 @@ class WithTopUps(StudioAdmin):
     def end_top_up_view(self, request: HttpRequest, object_id: Any, top_up_id: Any) -> HttpResponse:
         budget: Budget = self.get_or_404(request, str(object_id))
         top_up = get_object_or_404(TopUp, pk=top_up_id, budget=budget)
+        text = f"The limit is lower again from now on, by {amount(top_up.amount)}. There is no way back; top up anew instead."
+        if question := ask(request, f"End this top-up of {amount(top_up.amount)} now?", text, yes="End it now"):
+            return question
         try:
             budgets.end_top_up(top_up, by=person(request))
             messages.success(request, f"The top-up of {amount(top_up.amount)} has ended.")

@@ -83,7 +83,9 @@ def test_from_a_photograph_to_a_queued_video(studio: Page, coffee: Project) -> N
     assert budgets.project_totals(coffee.pk)["reserved"] == 3_360_000
     assert Generation.objects.get().status == Status.QUEUED
 
-    studio.get_by_role("button", name="Cancel").click()
+    studio.get_by_role("button", name="Cancel…").click()
+    expect(studio.get_by_text("There is no way back, but Retry makes a new one of the same inputs.")).to_be_visible()
+    studio.get_by_role("button", name="Cancel it").click()
     expect(studio.get_by_text("Cancelled. It cost nothing.")).to_be_visible()
     assert budgets.project_totals(coffee.pk)["reserved"] == 0
 

@@ -32,7 +32,8 @@ def registered() -> set[tuple[str, str]]:
 def rows_for(world: World, model: str, action: str) -> list[Any]:
     """A row in which the action has something to do."""
     if model == "generations.generation":
-        return [world.rows[{"retry": "failed", "ignore_result": "done"}.get(action, "generations.generation")]]
+        fitting = {"retry": "failed", "ignore_result": "unconfirmed", "want_result": "done"}
+        return [world.rows[fitting.get(action, "generations.generation")]]
     row = world.rows[model]
     if action == "bring_back":
         field = "archived_at" if hasattr(row, "archived_at") else "trashed_at"
@@ -45,7 +46,7 @@ def choose(world: World, role: str, model: str, action: str, rows: list[Any]) ->
     url = reverse(f"admin:{model.replace('.', '_')}_changelist")
     # Past the filters that hide rows, where the list has them: with others Django leads to `?e=1`.
     for each in ("?archived=all&trash=all", "?archived=all", "?trash=all", ""):
-        chosen = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
+        chosen = {"action": action, "_selected_action": [str(row.pk) for row in rows], "sure": "1"}
         with transaction.atomic():
             client = world.admin(role)
             with CaptureQueriesContext(connection) as queries:

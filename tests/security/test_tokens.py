@@ -96,7 +96,7 @@ def test_page_shows_a_new_token_once(editor: User, editor_client: Client) -> Non
 def test_page_revokes_ones_own(editor: User, editor_client: Client) -> None:
     token, key = tokens.make(editor)
 
-    answer = editor_client.post(reverse("token-revoke", args=[token.pk]), follow=True)
+    answer = editor_client.post(reverse("token-revoke", args=[token.pk]), {"sure": "1"}, follow=True)
 
     assert f"Revoked: whatever uses the token {key[:8]}… is no longer let in." in answer.content.decode()
     assert asks(key) == 401
@@ -109,12 +109,12 @@ def test_page_hides_other_people_s_from_all_but_studio_owners(
     token, key = tokens.make(vic)
 
     assert key[:8] not in editor_client.get(PAGE).content.decode()
-    assert editor_client.post(reverse("token-revoke", args=[token.pk])).status_code == 404
+    assert editor_client.post(reverse("token-revoke", args=[token.pk]), {"sure": "1"}).status_code == 404
     assert asks(key) == 200
 
     shown = owner_client.get(PAGE).content.decode()
     assert f"<strong>vic</strong> · <code>{key[:8]}…</code>" in shown
-    assert owner_client.post(reverse("token-revoke", args=[token.pk])).status_code == 302
+    assert owner_client.post(reverse("token-revoke", args=[token.pk]), {"sure": "1"}).status_code == 302
     assert asks(key) == 401
 
 

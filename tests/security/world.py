@@ -143,7 +143,14 @@ def _add_generations(world: World, text: Callable[[str], str]) -> None:
     asked = generation(world, text("Asked"), duration=8)
     services.queue(asked, by=world.people[EDITOR])
     failed = generation(world, text("Failed"), Status.FAILED, error_code="task_failed", error_message=text("Provider"))
-    done = generation(world, text("Done"), Status.COMPLETED, prediction_id="prediction-done", charged=2_100_000)
+    done = generation(
+        world,
+        text("Done"),
+        Status.COMPLETED,
+        prediction_id="prediction-done",
+        charged=2_100_000,
+        result_ignored_at=timezone.now(),
+    )
     unconfirmed = generation(
         world,
         text("Unconfirmed"),

@@ -7,20 +7,22 @@ import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
+import requests
 import time_machine
 from django.contrib.auth.models import User
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from generations import inventory, lifecycle, room, sanity
-from generations.models import Generation, Status
+from generations import inventory, lifecycle, naming, room, sanity
+from generations.models import Generation, Status, Video
 from generations.storing import StoreFailed, fetch_and_store
 from kling_studio import environment
-from projects.models import Alert, AlertKind
+from projects.models import Alert, AlertKind, Project
 from tests.generations.conftest import budget, control, draft, make_sandbox, processing, queued, sandbox, wavespeed
 from tests.generations.test_check_storage import stored_video
 from tests.generations.test_storing import BLOCK, BLOCKS, LARGE, Server, serve
@@ -225,3 +227,18 @@ def test_listing_knows_no_more_than_the_studios_own_folder(made_bucket: str, s3:
 
     assert (name, inventory.size(name), inventory.size("projects/none")) == ("projects/a/b/c.mp4", 5, None)
     assert inventory.folders_in("projects") == ["a"]
+
+
+def test_a_download_from_s3_is_an_attachment_with_its_own_name(
+    made_bucket: str, s3: Any, completed: Generation
+) -> None:
+    stored_video(completed)
+    Project.objects.filter(pk=completed.project_id).update(name="Frühling 2026")
+    video = Video.objects.select_related("generation__project", "generation__image").get(generation=completed)
+
+    answer = requests.get(naming.download_url(video), timeout=10)
+
+    assert (answer.status_code, len(answer.content)) == (200, video.bytes)
+    name = quote(naming.download_name(video))
+    assert name.startswith("fr%C3%BChling-2026_Picture-")
+    assert answer.headers["Content-Disposition"] == f"attachment; filename*=utf-8''{name}"

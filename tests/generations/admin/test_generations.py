@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -11,8 +12,9 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import escape
+from rest_framework.test import APIClient
 
-from generations import failures, services
+from generations import failures, naming, services
 from generations.admin.confirmation import Kind
 from generations.admin.generations import confirm_url
 from generations.models import Exchange, Generation, GenerationEvent, Status, Video
@@ -341,12 +343,138 @@ def test_cancel_action_counts_and_says_why_not(
     factories.budget(project, 10_000_000)
     queued = services.queue(new_draft(), by=editor)
     processing = become(new_draft("Beans fall"), Status.PROCESSING, submitted_at=timezone.now())
-    chosen = {"action": "cancel", "_selected_action": [str(queued.pk), str(processing.pk)]}
+    chosen = {"action": "cancel", "_selected_action": [str(queued.pk), str(processing.pk)], "sure": "1"}
     messages = told(editor_client.post(LIST, chosen, follow=True))
 
     assert messages[0] == "Cancelled 1 generation."
     assert messages[1].startswith("“Beans fall”: It was handed to the provider, who has no cancel and bills it.")
     assert reserved(project) == 0
+
+
+def test_cancelling_several_asks_first_and_names_them(
+    editor_client: Client, editor: User, project: Project, new_draft: Callable[..., Generation]
+) -> None:
+    factories.budget(project, 10_000_000)
+    queued = services.queue_many([new_draft(), new_draft("Beans fall")], by=editor)
+    chosen = {"action": "cancel", "_selected_action": [str(each.pk) for each in queued]}
+    asked = text_of(editor_client.post(LIST, chosen))
+
+    assert "Cancel 2 generations?" in asked
+    assert asked.count("<li>Steam rises</li>") == asked.count("<li>Beans fall</li>") == 1
+    assert reserved(project) == sum(each.quote or 0 for each in queued)
+
+    fields = dict(re.findall(r'<input type="hidden" name="(action|sure)" value="(\w+)">', asked))
+    again = re.findall(r'<input type="hidden" name="_selected_action" value="([\w-]+)">', asked)
+    assert told(editor_client.post(LIST, {**fields, "_selected_action": again}, follow=True)) == [
+        "Cancelled 2 generations."
+    ]
+    assert reserved(project) == 0
+
+
+def test_a_result_on_its_way_is_ignored_and_wanted_again(
+    editor_client: Client, editor: User, new_draft: Callable[..., Generation]
+) -> None:
+    making = become(new_draft(), Status.PROCESSING, submitted_at=timezone.now())
+    ignore, want = (reverse(f"admin:generations_generation_{name}", args=[making.pk]) for name in ("ignore", "want"))
+
+    assert "You can take this back at any time." in text_of(editor_client.post(ignore))
+    making.refresh_from_db()
+    assert making.result_ignored_at is None
+    editor_client.post(ignore, {"sure": "1"})
+    shown = text_of(editor_client.get(page_of(making)))
+    assert (ignore in shown, want in shown) == (False, True)
+    assert "The result is not wanted." in shown
+
+    become(making, Status.COMPLETED, charged=2_100_000)
+    assert told(editor_client.post(want, follow=True)) == ["Wanted after all."]
+    making.refresh_from_db()
+    assert making.result_ignored_at is None
+    assert [(event.reason, event.by) for event in making.events.all()][1:] == [
+        ("The result is not wanted.", editor),
+        ("The result is wanted after all.", editor),
+    ]
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELLED])
+def test_what_has_ended_can_not_be_ignored(
+    editor_client: Client, new_draft: Callable[..., Generation], status: Status
+) -> None:
+    done = become(new_draft(), status, charged=2_100_000)
+    ignore = reverse("admin:generations_generation_ignore", args=[done.pk])
+
+    assert ignore not in text_of(editor_client.get(page_of(done)))
+    editor_client.post(ignore, {"sure": "1"})
+    editor_client.post(LIST, {"action": "ignore_result", "_selected_action": [str(done.pk)], "sure": "1"})
+    done.refresh_from_db()
+    assert done.result_ignored_at is None
+
+
+NOW, EARLIER = "now", "five hours ago"
+COSTS: list[tuple[Status, dict[str, Any], str, str]] = [
+    (Status.DRAFT, {}, "would cost $2.10", "It would cost $2.10. Nothing is paid yet."),
+    (
+        Status.AWAITING_APPROVAL,
+        {},
+        "would cost $2.10",
+        "It would cost $2.10. Nothing is reserved until somebody approves it.",
+    ),
+    (Status.QUEUED, {}, "$2.10 reserved", "$2.10 is reserved, and charged when the video is made."),
+    (Status.SUBMITTING, {}, "$2.10 reserved", "$2.10 is reserved, and charged when the video is made."),
+    (Status.PROCESSING, {}, "$2.10 reserved", "$2.10 is reserved, and charged when the video is made."),
+    (Status.UNCONFIRMED, {}, "$2.10 held", "$2.10 is held until it is known whether the video was made."),
+    (Status.STORING, {"charged": 2_100_000}, "$2.10 charged", "$2.10 was charged."),
+    (Status.COMPLETED, {"charged": 2_100_000}, "$2.10 charged", "$2.10 was charged."),
+    (
+        Status.FAILED,
+        {"settle_at": NOW, "completed_at": NOW},
+        "$2.10 held",
+        "$2.10 is held until the provider’s bill shows the refund (at most 4 hours).",
+    ),
+    (
+        Status.FAILED,
+        {"settle_at": NOW, "completed_at": EARLIER},
+        "$2.10 held",
+        "$2.10 is held until the provider’s bill could be read.",
+    ),
+    (
+        Status.FAILED,
+        {"charged": 0},
+        "–",
+        "It cost nothing: the provider did not bill it, or gave its price back.",
+    ),
+    (
+        Status.FAILED,
+        {"charged": 2_100_000},
+        "$2.10 charged",
+        "$2.10 was charged: the provider billed it, and gave nothing back.",
+    ),
+    (Status.FAILED, {}, "–", "It cost nothing."),
+    (Status.CANCELLED, {}, "–", "It cost nothing."),
+]
+
+
+@pytest.mark.parametrize(("status", "row", "in_list", "on_page"), COSTS)
+def test_cost_is_said_in_words_on_page_in_list_and_in_the_api(
+    editor: User,
+    editor_client: Client,
+    new_draft: Callable[..., Generation],
+    status: Status,
+    row: dict[str, Any],
+    in_list: str,
+    on_page: str,
+) -> None:
+    times = {NOW: timezone.now(), EARLIER: timezone.now() - timedelta(hours=5)}
+    changes = {name: times.get(value, value) for name, value in row.items()}
+    generation = become(new_draft(), status, quote=2_100_000, **changes)
+    api = APIClient()
+    api.force_authenticate(editor)
+
+    if status != Status.DRAFT:
+        assert f"<strong>{on_page}</strong>" in text_of(editor_client.get(page_of(generation)))
+    assert in_list in text_of(editor_client.get(LIST))
+    told = api.get(reverse("generation-detail", args=[generation.pk])).json()["cost"]
+    assert told["text"] == on_page
+    assert in_list in ("–", f"would cost ${told['amount']}", f"${told['amount']} {told['state']}")
 
 
 # --- The page of one --------------------------------------------------------------------------------------------------
@@ -360,7 +488,7 @@ def test_page_plays_and_hands_out_the_video(editor_client: Client, new_draft: Ca
     assert "<video controls" in shown
     assert "3840 × 2160 pixels" in shown
     assert video.sha256 in shown
-    assert "?download=steam-rises.mp4" in shown
+    assert f"?download={naming.download_name(video)}" in shown
     assert "Retry…" in shown
 
 

@@ -113,7 +113,8 @@ def test_users_are_for_studio_owners(editor_client: Client, editor: User) -> Non
 
 def test_switching_somebody_off_logs_them_out(editor_client: Client, owner_client: Client, editor: User) -> None:
     url = reverse("admin:auth_user_switch_off", args=[editor.pk])
-    answer = owner_client.post(url, follow=True)
+    assert "Switch off eddie?" in text_of(owner_client.post(url))
+    answer = owner_client.post(url, {"sure": "1"}, follow=True)
 
     assert told(answer) == ["eddie is switched off: sessions, tokens and open invitations have ended."]
     assert editor_client.get(INDEX).status_code == 302
@@ -124,7 +125,9 @@ def test_switching_somebody_off_logs_them_out(editor_client: Client, owner_clien
 def test_owner_can_not_switch_themselves_off(owner_client: Client, studio_owner: User) -> None:
     url = reverse("admin:auth_user_switch_off", args=[studio_owner.pk])
 
-    assert told(owner_client.post(url, follow=True)) == ["You can't switch yourself off; another studio owner can."]
+    assert told(owner_client.post(url, {"sure": "1"}, follow=True)) == [
+        "You can't switch yourself off; another studio owner can."
+    ]
 
 
 def test_studio_owner_of_the_group_does_not_touch_superusers(client: Client, studio_owner: User, editor: User) -> None:
@@ -181,7 +184,10 @@ def test_projects_are_made_and_archived_by_studio_owners(
     assert editor_client.post(add, {"name": "Mine", "time_zone": "UTC"}).status_code == 403
     assert editor_client.post(archive).status_code == 403
     assert sorted(Project.objects.values_list("name", flat=True)) == ["Coffee", "Tea <script>"]
-    owner_client.post(archive)
+    assert "what runs goes on" in text_of(owner_client.post(archive))
+    project.refresh_from_db()
+    assert project.archived_at is None
+    owner_client.post(archive, {"sure": "1"})
     project.refresh_from_db()
     assert project.archived_at is not None
     assert "Tea &lt;script&gt;" in text_of(owner_client.get(reverse("admin:projects_project_changelist")))

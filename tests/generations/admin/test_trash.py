@@ -40,7 +40,7 @@ def told(answer: Any) -> list[str]:
 
 
 def test_a_video_goes_to_the_trash_and_comes_back(editor_client: Client, video: Video) -> None:
-    done = editor_client.post(reverse("admin:generations_video_trash", args=[video.pk]), follow=True)
+    done = editor_client.post(reverse("admin:generations_video_trash", args=[video.pk]), {"sure": "1"}, follow=True)
 
     assert told(done) == ["In the trash. Its files are deleted in 30 days, unless somebody brings it back."]
     assert "In the trash, by eddie" in done.content.decode()
@@ -70,7 +70,7 @@ def test_several_at_once_and_what_is_refused_is_told(project: Project, video: Vi
     viewer = Client()
     viewer.force_login(factories.member(project, Role.VIEWER, username="vera"))
 
-    done = viewer.post(VIDEOS, {"action": "move_to_trash", "_selected_action": [video.pk]}, follow=True)
+    done = viewer.post(VIDEOS, {"action": "move_to_trash", "_selected_action": [video.pk], "sure": "1"}, follow=True)
 
     assert told(done) == [
         "This takes the role “Editor” or higher in Coffee; an owner of the project can give it to you."
@@ -79,11 +79,13 @@ def test_several_at_once_and_what_is_refused_is_told(project: Project, video: Vi
 
 
 def test_several_at_once_go_and_come_back(editor_client: Client, video: Video) -> None:
-    done = editor_client.post(VIDEOS, {"action": "move_to_trash", "_selected_action": [video.pk]}, follow=True)
+    done = editor_client.post(
+        VIDEOS, {"action": "move_to_trash", "_selected_action": [video.pk], "sure": "1"}, follow=True
+    )
     assert told(done) == ["1 video moved to the trash."]
 
     done = editor_client.post(
-        f"{VIDEOS}?trash=in", {"action": "bring_back", "_selected_action": [video.pk]}, follow=True
+        f"{VIDEOS}?trash=in", {"action": "bring_back", "_selected_action": [video.pk], "sure": "1"}, follow=True
     )
     assert told(done) == ["1 video brought back."]
 
@@ -92,13 +94,13 @@ def test_a_picture_goes_comes_back_and_is_deleted(editor_client: Client, project
     image = factories.source_image(project, editor)
     url = reverse("admin:projects_sourceimage_change", args=[image.pk])
 
-    done = editor_client.post(reverse("admin:projects_sourceimage_trash", args=[image.pk]), follow=True)
+    done = editor_client.post(reverse("admin:projects_sourceimage_trash", args=[image.pk]), {"sure": "1"}, follow=True)
     assert told(done) == [f"{image} is in the trash. Videos made of it stay; its own files are deleted in 30 days."]
     assert "In the trash since" in done.content.decode()
     done = editor_client.post(reverse("admin:projects_sourceimage_restore", args=[image.pk]), follow=True)
     assert told(done) == [f"{image} is back."]
 
-    editor_client.post(PICTURES, {"action": "move_to_trash", "_selected_action": [image.pk]})
+    editor_client.post(PICTURES, {"action": "move_to_trash", "_selected_action": [image.pk], "sure": "1"})
     SourceImage.objects.update(trashed_at=timezone.now() - timedelta(days=31))
     assert trash.empty() == 1
     text = shown(editor_client, url)

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from generations import failures, services
+from generations import failures, naming, services
 from generations.models import Element, Generation, GenerationEvent, Status, Video
 from projects.models import Enforcement, Period, Project, Role, SourceImage, SpendEntry
 from tests import factories
@@ -112,6 +112,7 @@ def test_completed_generation_reads_with_its_video(
     assert download.status_code == 302
     served = api.get(download["Location"], headers={"Range": "bytes=0-99"})
     assert (served.status_code, len(b"".join(served.streaming_content))) == (206, 100)
+    assert served["Content-Disposition"] == f'attachment; filename="{naming.download_name(stored)}"'
     assert api.get(f"{API}/videos/{stored.pk}/").json()["generation"] == str(queued.pk)
 
 

@@ -134,14 +134,16 @@ def test_editor_reads_budgets_but_moves_none(editor_client: Client, project: Pro
     assert "$10.00 free of $10.00" in text_of(editor_client.get(page))
     assert editor_client.post(page, {"limit": "500"}).status_code == 403
     assert editor_client.get(reverse("admin:projects_budget_add")).status_code == 403
-    editor_client.post(BUDGETS, {"action": "archive", "_selected_action": [str(budget.pk)]})
+    editor_client.post(BUDGETS, {"action": "archive", "_selected_action": [str(budget.pk)], "sure": "1"})
     budget.refresh_from_db()
     assert (budget.limit, budget.archived_at) == (10_000_000, None)
 
 
 def test_budgets_are_archived_by_action(owner_client: Client, project: Project) -> None:
     budget = factories.budget(project, 10_000_000)
-    answer = owner_client.post(BUDGETS, {"action": "archive", "_selected_action": [str(budget.pk)]}, follow=True)
+    answer = owner_client.post(
+        BUDGETS, {"action": "archive", "_selected_action": [str(budget.pk)], "sure": "1"}, follow=True
+    )
 
     budget.refresh_from_db()
     assert told(answer) == ["Archived 1 of 1 budgets."]
@@ -289,7 +291,7 @@ def test_viewer_looks_but_changes_nothing(client: Client, project: Project, edit
     assert "Make a video from this" not in text_of(shown)
     assert client.post(page, {"title": "Mine"}).status_code == 403
     assert client.get(UPLOAD).status_code == 403
-    client.post(reverse("admin:projects_sourceimage_archive", args=[image.pk]))
+    client.post(reverse("admin:projects_sourceimage_archive", args=[image.pk]), {"sure": "1"})
     image.refresh_from_db()
     assert image.archived_at is None
 
@@ -298,7 +300,7 @@ def test_archived_picture_is_out_of_sight_until_asked_for(
     editor_client: Client, project: Project, editor: User
 ) -> None:
     image = factories.source_image(project, editor)
-    editor_client.post(reverse("admin:projects_sourceimage_archive", args=[image.pk]))
+    editor_client.post(reverse("admin:projects_sourceimage_archive", args=[image.pk]), {"sure": "1"})
     listed = reverse("admin:projects_sourceimage_changelist")
 
     assert list(editor_client.get(listed).context["cl"].result_list) == []

@@ -6,6 +6,7 @@ import time_machine
 from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 
 from projects import budgets
 from projects.models import Budget, Period, Project, TopUp
@@ -92,8 +93,14 @@ def test_top_up_is_ended_by_its_button(owner_client: Client, budget: Budget) -> 
     end = reverse("admin:projects_budget_end-top-up", args=[budget.pk, made.pk])
     assert end in text_of(owner_client.get(page(budget)))
 
-    assert told(owner_client.post(end, follow=True)) == ["The top-up of $1.00 has ended."]
-    assert told(owner_client.post(end, follow=True)) == ["This top-up has ended already."]
+    asked = text_of(owner_client.post(end))
+    assert "End this top-up of $1.00 now?" in asked
+    assert "There is no way back; top up anew instead." in asked
+    made.refresh_from_db()
+    assert made.ends_at > timezone.now()
+    sure = {"sure": "1"}
+    assert told(owner_client.post(end, sure, follow=True)) == ["The top-up of $1.00 has ended."]
+    assert told(owner_client.post(end, sure, follow=True)) == ["This top-up has ended already."]
     assert end not in text_of(owner_client.get(page(budget)))
     assert owner_client.get(end).status_code == 405
 
@@ -107,7 +114,7 @@ def test_editor_reads_top_ups_but_makes_and_ends_none(editor_client: Client, edi
     assert end not in shown
     assert form_of(budget) not in shown
     assert editor_client.post(form_of(budget), {"amount": "1"}).status_code == 403
-    assert "Studio owners are: olive." in told(editor_client.post(end, follow=True))[0]
+    assert "Studio owners are: olive." in told(editor_client.post(end, {"sure": "1"}, follow=True))[0]
     made.refresh_from_db()
     assert made.ends_at == NOON + timedelta(days=2)
 
