@@ -67,7 +67,7 @@ class Api:
     def _answer(self, request: Request, path: str, free: tuple[str, Call] | None) -> Response:
         if free:
             name, call = free
-            return self._faulty(name) or call(request)
+            return self._faulty(name, request) or call(request)
         if request.method == "POST":
             return self._uploads[path](request)
         found = re.fullmatch(r"/predictions/([^/]+)(?:/result)?", path)
@@ -82,7 +82,7 @@ class Api:
         wanted = self._account.settings.api_key
         return (401, "Unauthorized: API key is invalid") if wanted is not None and key.strip() != wanted else None
 
-    def _faulty(self, route: str) -> Response | None:
+    def _faulty(self, route: str, request: Request) -> Response | None:
         fault = self._account.faults.take("free", {}, route=route)
         match fault.kind if fault else None:
             case None:
@@ -96,6 +96,11 @@ class Api:
             case "free_timeout":
                 assert fault is not None
                 return json_response({"code": 504, "message": "Gateway Timeout"}, 504, delay=float(fault["seconds"]))
+            case "free_absurd":
+                assert fault is not None
+                return _ok(_absurd(fault["number"], self._now))
+            case "free_endless":
+                return _ok(_endless(request.json(), self._now))
         return _error(500, "Internal Server Error")
 
     # Predictions
@@ -221,6 +226,27 @@ def _page(body: JsonObject) -> tuple[int, int]:
     if not isinstance(size, int) or not 1 <= size <= MAX_PAGE:
         raise BadRequest(f'field "page_size" must be between 1 and {MAX_PAGE}')
     return page, size
+
+
+def _absurd(number: object, now: float) -> JsonObject:
+    """An answer to any of the calls about money."""
+    row = {"uuid": "absurd", "billing_type": "deduct", "price": number, "created_at": rfc3339(now)}
+    return {
+        "balance": number,
+        "price": number,
+        "page": 1,
+        "total": 1,
+        "items": [row | {"prediction": {"uuid": "f" * 32}}],
+    }
+
+
+def _endless(body: JsonObject, now: float) -> JsonObject:
+    """One more page of things that nobody knows; fit for the list of predictions and for the bill."""
+    page, size = _page(body)
+    ids = [f"{number:032x}" for number in range((page - 1) * size, page * size)]
+    common = {"status": "completed", "outputs": [], "billing_type": "deduct", "price": 1, "created_at": rfc3339(now)}
+    rows = [{"id": each, "uuid": each, "prediction": {"uuid": each}, **common} for each in ids]
+    return {"page": page, "items": rows}
 
 
 def _instant(text: Any) -> float:

@@ -107,6 +107,17 @@ KINDS: dict[str, Kind] = {
     "result_no_timings": Kind("result", "`timings` is missing"),
     "result_extra_fields": Kind("result", "fields that nobody asked for"),
     "result_object_outputs": Kind("result", "outputs are objects with a `url`"),
+    "result_word": Kind("result", "what is completed says so by another word", {"status": "succeeded"}),
+    "result_form": Kind(
+        "result", "outputs in another `form`, of those in `wavespeed_sandbox/forms.py`", {"form": "object"}
+    ),
+    "result_no_outputs": Kind(
+        "result", "what is completed has no outputs; with `flagged` it is flagged", {"flagged": False}
+    ),
+    "result_error_object": Kind("result", "`error` is an object"),
+    "result_absurd": Kind("result", "times and numbers that nothing can be made of"),
+    "result_bare": Kind("result", "the prediction without its envelope"),
+    "result_other_id": Kind("result", "the answer is about another prediction"),
     # The download of an output
     "download_truncated": Kind(
         "download", "the connection ends after `fraction` of the announced bytes", {"fraction": 0.5}
@@ -137,6 +148,12 @@ KINDS: dict[str, Kind] = {
     "free_429": Kind("free", "a free call gets HTTP 429", {"route": "any"}),
     "free_timeout": Kind("free", "a free call is answered `seconds` late", {"route": "any", "seconds": 60.0}),
     "free_garbage": Kind("free", "a free call gets HTTP 200 with a body that is no JSON", {"route": "any"}),
+    "free_absurd": Kind(
+        "free",
+        "balance, price and the rows of the bill have the number `number`",
+        {"route": "any", "number": "1e1000000"},
+    ),
+    "free_endless": Kind("free", "the list of predictions, or the bill, has no last page", {"route": "any"}),
 }
 
 FILTERS = ("model", "prediction", "prompt")

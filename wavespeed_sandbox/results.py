@@ -3,6 +3,7 @@
 from wavespeed_sandbox import urls
 from wavespeed_sandbox.account import Account
 from wavespeed_sandbox.faults import Fault
+from wavespeed_sandbox.forms import in_form
 from wavespeed_sandbox.models import JsonObject
 from wavespeed_sandbox.predictions import LIFETIME, Prediction
 from wavespeed_sandbox.wire import Response, json_response
@@ -46,6 +47,8 @@ def _faulty(fault: Fault, data: JsonObject) -> Response:
             return Response(200, b"<html><body>bad gateway", "text/html")
         case "result_error_code":
             return json_response({"code": int(fault["code"]), "message": fault["message"], "data": None})
+    if fault.kind == "result_bare":
+        return json_response(data)
     envelope = {"code": 200, "message": "success", "data": _disfigured(fault, data)}
     return json_response(envelope, delay=float(fault["seconds"]) if fault.kind == "result_timeout" else 0.0)
 
@@ -66,4 +69,16 @@ def _disfigured(fault: Fault, data: JsonObject) -> JsonObject:
             return data | {"executionTime": 1234, "logs": ["step 1"], "meta": {"seed": 7}}
         case "result_object_outputs":
             return data | {"outputs": [{"url": url, "type": "video"} for url in data["outputs"]]}
+        case "result_word" if data["status"] == "completed":
+            return data | {"status": fault["status"]}
+        case "result_form":
+            return in_form(fault["form"], data)
+        case "result_no_outputs" if data["status"] == "completed":
+            return data | {"outputs": [], "has_nsfw_contents": [True] if fault["flagged"] else []}
+        case "result_error_object" if data["error"]:
+            return data | {"error": {"error": {"message": data["error"], "type": "task_error"}}}
+        case "result_absurd":
+            return data | {"timings": {"inference": "1e1000000"}, "created_at": "9999-12-31T23:59:59Z", "code": 10**50}
+        case "result_other_id":
+            return data | {"id": "f" * 32}
     return data

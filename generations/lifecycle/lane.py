@@ -125,8 +125,9 @@ def limits(lane: Lane, now: datetime) -> Slots:
 def used(now: datetime) -> Slots:
     """What occupies the account: what uploads, what is at the provider, and what may be there."""
     uploading = Q(status=Status.QUEUED, lease_until__gt=now)
-    # One of which the provider has said nothing since is still asked for; it is not working on it any more.
-    processing = Q(status=Status.PROCESSING, submitted_at__gt=now - RESULTS_LAST)
+    # One of which the provider has said nothing since is still asked for; it is not working on it any more. What waits for people holds
+    # nobody up: the provider has finished it, or queues what is too much by itself.
+    processing = Q(status=Status.PROCESSING, submitted_at__gt=now - RESULTS_LAST, needs_look_since=None)
     there = Q(status=Status.SUBMITTING) | processing | may_be_there(now)
     return Slots(
         at_once=Generation.objects.filter(uploading | there).count(),

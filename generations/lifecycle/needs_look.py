@@ -9,6 +9,10 @@ from django.utils import timezone
 from generations import alerts
 from generations.models import Generation
 
+# So many tries that came to nothing in the same way take some minutes.
+TRIES_UNTIL_LOOK = 5
+NO_LOOK: dict[str, object] = {"needs_look_since": None, "needs_look_why": ""}
+
 log = structlog.get_logger(__name__)
 
 

@@ -112,7 +112,7 @@ def _has_really_failed(generation: Generation) -> bool:
     assert generation.submitted_at
     try:
         prediction = provider.client().result(generation.prediction_id)
-    except errors.NotFound:
+    except (errors.NotFound, errors.NotUnderstood):
         return True
     except errors.WaveSpeedError as error:
         log.warning("failure_not_confirmed", generation=str(generation.pk), reason=str(error))
@@ -122,7 +122,7 @@ def _has_really_failed(generation: Generation) -> bool:
         keep(generation.pk, Exchange.Kind.RESULT, prediction.exchange, summary=summary, prediction_id=prediction.id)
         succeeded(generation, output_urls(prediction))
         return False
-    if prediction.is_terminal or timezone.now() - generation.submitted_at > RESULTS_LAST:
+    if not prediction.is_pending or timezone.now() - generation.submitted_at > RESULTS_LAST:
         return True
     # It is still being made: poll follows it from here.
     Generation.objects.filter(pk=generation.pk, status=Status.FAILED).update(next_action_at=timezone.now())

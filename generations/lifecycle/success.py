@@ -4,8 +4,10 @@ import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
@@ -29,9 +31,13 @@ def is_made(prediction: Prediction) -> bool:
 
 
 def output_urls(prediction: Prediction) -> list[str]:
-    """The URLs among the outputs, which are URLs or objects with one."""
-    candidates = [output.get("url") if isinstance(output, dict) else output for output in prediction.outputs]
-    return [url for url in candidates if isinstance(url, str) and url]
+    """Where its outputs are; one without a scheme has the API's."""
+    return [urljoin(settings.WAVESPEED_BASE_URL, address) for address in prediction.outputs]
+
+
+def addresses(prediction: Prediction) -> list[str]:
+    """Every address of an answer, wherever it stands: for people, who may know which is the video."""
+    return [urljoin(settings.WAVESPEED_BASE_URL, each) for each in (*prediction.outputs, *prediction.others)]
 
 
 def succeeded(generation: Generation, outputs: Sequence[str], *, token: uuid.UUID | None = None) -> Status | None:

@@ -21,7 +21,7 @@ from generations.models import Generation, Lane, Status, UnassignedPrediction, V
 from generations.storing import OUR_FAULTS, TRIES_OF_DAMAGED, StoreFailed, delete_files, fetch_and_store
 from generations.wavespeed import errors
 from generations.wavespeed.redaction import Redactor
-from generations.wavespeed.replies import COMPLETED, Prediction
+from generations.wavespeed.replies import FAILED, Prediction
 
 log = structlog.get_logger(__name__)
 
@@ -210,7 +210,7 @@ def store_unassigned(pk: uuid.UUID) -> bool:
     )
     if is_made(prediction):
         return _store(row, token, output_urls(prediction))
-    if prediction.is_terminal and prediction.status != COMPLETED:
+    if prediction.status in FAILED:
         failure = failures.of_task(prediction.status, prediction.code, prediction.error)
         return _end(row, token, f"It failed at the provider: {failure.provider_says or failure.code}")
     return _look_again(row, token, "", gone_after=RESULTS_LAST)

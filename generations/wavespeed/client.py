@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from urllib3.util import SKIP_HEADER
 
-from generations.wavespeed.errors import Rejected, TooMany, Unavailable, UnsafeURL, WaveSpeedError
+from generations.wavespeed.errors import NotUnderstood, Rejected, TooMany, Unavailable, UnsafeURL, WaveSpeedError
 from generations.wavespeed.redaction import Redactor
 from generations.wavespeed.replies import (
     Answer,
@@ -34,6 +34,7 @@ from generations.wavespeed.replies import (
     read_price,
     readable_id,
     text,
+    told_things,
 )
 from generations.wavespeed.transport import FileBody, Reply, Transport
 from generations.wavespeed.urls import checked_base_url, is_loopback, refuse_local_urls, refuse_outside_http
@@ -103,9 +104,15 @@ class Client:
         # https://wavespeed.ai/docs/what-are-predictions
         if readable_id(prediction_id) is None:
             raise ValueError(f"{prediction_id!r} is not the id of a prediction.")
-        answer = self._get(f"/predictions/{prediction_id}/result", route="/predictions/{id}/result")
-        prediction = read_prediction(answer.data, self._redactor, answer.reply.exchange)
-        if prediction is None or prediction.id != prediction_id:
+
+        def about_it(answer: Answer) -> Prediction | None:
+            told = (read_prediction(each, self._redactor, answer.reply.exchange) for each in told_things(answer))
+            return next((each for each in told if each and each.id == prediction_id), None)
+
+        path = f"/predictions/{prediction_id}/result"
+        answer = self._get(path, route="/predictions/{id}/result", taken=lambda answer: about_it(answer) is not None)
+        prediction = about_it(answer)
+        if prediction is None:
             raise unreadable(answer, "it is not about this prediction")
         return prediction
 
@@ -306,14 +313,16 @@ class Client:
 
     # Calls
 
-    def _get(self, path: str, *, route: str | None = None) -> Answer:
-        """Tries again, ever later, what is unavailable, as long as the deadline allows."""
+    def _get(
+        self, path: str, *, route: str | None = None, taken: Callable[[Answer], bool] = lambda answer: False
+    ) -> Answer:
+        """Tries again, ever later, what is unavailable, as long as the deadline allows; an answer that is `taken` is a good one."""
         ends = time.monotonic() + self._deadline
         attempt = 0
         while True:
             answer = self._answer(self._send("GET", path, route=route, deadline=max(0.001, ends - time.monotonic())))
             error = read_error(answer)
-            if error is None:
+            if error is None or (isinstance(error, NotUnderstood) and taken(answer)):
                 return answer
             pause = self._pause(attempt, error)
             if not isinstance(error, Unavailable) or attempt == self._retries or time.monotonic() + pause >= ends:

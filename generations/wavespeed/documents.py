@@ -1,15 +1,22 @@
 """JSON from outside, read so that no number is rounded and no text breaks a database."""
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any
+
+# Python takes minutes for whole numbers of millions of digits, and refuses some thousands.
+MOST_DIGITS = 100
 
 
 def read_json(content: bytes) -> Any:
-    """The document, fractions as Decimal; raises ValueError for whatever is not JSON."""
+    """The document; fractions, and whole numbers beyond all use, as Decimal. What is written like a number and is none is null.
+
+    Raises ValueError for whatever is not JSON.
+    """
     try:
-        return _storable(json.loads(content, parse_float=Decimal, parse_constant=_refuse))
-    except (ValueError, ArithmeticError, RecursionError):
+        document = json.loads(content, parse_float=_decimal, parse_int=_whole, parse_constant=lambda constant: None)
+        return _storable(document)
+    except (ValueError, RecursionError):
         raise ValueError("This is not JSON.") from None
 
 
@@ -29,5 +36,12 @@ def _storable(value: Any) -> Any:
     return value
 
 
-def _refuse(constant: str) -> None:
-    raise ValueError(constant)
+def _whole(digits: str) -> int | Decimal | None:
+    return int(digits) if len(digits) <= MOST_DIGITS else _decimal(digits)
+
+
+def _decimal(digits: str) -> Decimal | None:
+    try:
+        return Decimal(digits)
+    except InvalidOperation:
+        return None

@@ -13,6 +13,7 @@ WaveSpeedError
 │   │   └── TooMany           … as there are too many requests: ask less often
 │   ├── NotFound              the provider does not know it (now)
 │   ├── Unreadable            an answer that can't be understood
+│   │   └── NotUnderstood     … though it is an answer of the API: people have to read it
 │   └── UnsafeURL             an answer that names a URL which the guard refuses
 └── BadSignature              a webhook that the provider did not sign
 
@@ -88,6 +89,10 @@ class NotFound(NoVerdict):
 
 class Unreadable(NoVerdict):
     """An answer came that can't be understood."""
+
+
+class NotUnderstood(Unreadable):
+    """The API answered, in a form or about a thing that is not understood: asking again may never help."""
 
 
 class UnsafeURL(NoVerdict):

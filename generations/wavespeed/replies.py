@@ -1,11 +1,15 @@
-"""What the provider answers, as frozen records. Tolerant of nulls, missing and extra fields."""
+"""What the provider answers, as frozen records. Tolerant of nulls, missing and extra fields, and of other words and forms for the same.
+
+Numbers, texts, times and lists are bounded here, before anything is made of them.
+"""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any
+from urllib.parse import urlsplit
 
 from generations.wavespeed.documents import read_json
 from generations.wavespeed.redaction import Redactor
@@ -15,8 +19,40 @@ COMPLETED = "completed"
 # Terminal, and without a video.
 FAILED = frozenset({"failed", "cancelled", "timeout", "deleted"})
 TERMINAL = FAILED | {COMPLETED}
+PENDING = frozenset({"created", "processing"})
+# The provider's words, and those that others of its kind use for the same.
+SYNONYMS = {
+    COMPLETED: "complete succeeded succeed success successful done finished finish ready",
+    "failed": "failure fail error errored rejected blocked moderated nsfw",
+    "cancelled": "canceled cancel aborted",
+    "timeout": "timed_out time_out timedout expired",
+    "deleted": "removed",
+    "created": "pending queued in_queue waiting scheduled submitted accepted",
+    "processing": "running in_progress inprogress started starting generating rendering",
+}
+MEANING = {word: meaning for meaning, words in SYNONYMS.items() for word in words.split()}
 
 OK = 200
+# Under these names an answer may say what was made, in whatever form and case, and beneath them everything is searched for addresses …
+OUTPUT_NAME = re.compile(
+    r"(?:outputs?|results?|videos?|files?|media|assets?|artifacts?)_?(?:ur[il]s?|links?)?|ur[il]s?|download_?url",
+    re.IGNORECASE,
+)
+# … but here, as what stands here was not made.
+NO_OUTPUTS = frozenset({"input", "inputs", "urls", "webhook", "webhook_url", "error", "errors", "logs", "prompt"})
+MOST_OUTPUTS = 20
+MAX_DEPTH = 6
+LONGEST_URL = 8_000
+LONGEST_TEXT = 2_000
+LONGEST_WORD = 120
+LONGEST_NUMBER = 40
+# Numbers have fewer digits before the point: a billion is more than any price, balance or time of work.
+MOST_DIGITS = 9
+# The clocks of two machines; what is further ahead is no time at which something was made.
+AHEAD = timedelta(days=1)
+OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
+# Under these names an object tells its error.
+ERROR_NAMES = ("message", "detail", "details", "msg", "reason", "description", "error", "title", "code", "type")
 ID = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._:~-]{1,64}")
 
 
@@ -29,6 +65,7 @@ class Answer:
     error_code: int | None
     message: str
     data: Any
+    document: Mapping[str, Any] = field(repr=False)  # all of it; empty where it is no JSON object
 
     @property
     def status(self) -> int | None:
@@ -42,12 +79,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A task of the provider. `outputs` are URLs, or objects (Kling Elements)."""
+    """A task of the provider. `outputs` are the addresses of what was made; `others` are addresses that stand elsewhere in the answer."""
 
     id: str
     model: str
-    status: str  # as the provider says it
-    outputs: tuple[str | dict[str, Any], ...] = field(repr=False)
+    status: str  # the provider's own word where it is known, also by a synonym; else what it says
+    outputs: tuple[str, ...] = field(repr=False)
     error: str = field(repr=False)
     code: int | None
     has_nsfw: bool
@@ -56,10 +93,15 @@ class Prediction:
     inference_ms: int | None
     input: dict[str, Any] | None = field(repr=False)
     exchange: Exchange | None = field(repr=False, compare=False, default=None)
+    others: tuple[str, ...] = field(repr=False, default=())
 
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL
+
+    @property
+    def is_pending(self) -> bool:
+        return self.status in PENDING
 
 
 @dataclass(frozen=True)
@@ -117,9 +159,15 @@ def read_answer(reply: Reply, redactor: Redactor) -> Answer:
     except ValueError:
         envelope = {}
     message = redactor.knowing(envelope).text(text(envelope.get("message")))
-    return Answer(
-        reply, integer(envelope.get("code")), integer(envelope.get("error_code")), message, envelope.get("data")
-    )
+    code, error_code = integer(envelope.get("code")), integer(envelope.get("error_code"))
+    return Answer(reply, code, error_code, message, envelope.get("data"), envelope)
+
+
+def told_things(answer: Answer) -> list[object]:
+    """What a good answer may be about: its data, an item of it, or, without an envelope, all of it."""
+    if answer.reply.status != OK:
+        return []
+    return [answer.data, *as_list(answer.data)[:MOST_OUTPUTS], answer.document]
 
 
 def read_prediction(data: object, redactor: Redactor, exchange: Exchange | None = None) -> Prediction | None:
@@ -128,19 +176,21 @@ def read_prediction(data: object, redactor: Redactor, exchange: Exchange | None 
     prediction_id = readable_id(fields.get("id"))
     if not prediction_id:
         return None
+    outputs = _outputs(fields)
     return Prediction(
         id=prediction_id,
-        model=text(fields.get("model")),
-        status=text(fields.get("status")),
-        outputs=_outputs(fields.get("outputs")),
-        error=redactor.knowing(fields).text(text(fields.get("error"))),
-        code=integer(fields.get("code")),
-        has_nsfw=True in as_list(fields.get("has_nsfw_contents")),
+        model=text(fields.get("model"), most=LONGEST_WORD),
+        status=_status(fields.get("status")),
+        outputs=outputs,
+        error=redactor.knowing(fields).text(_error(fields.get("error"))),
+        code=_code(fields.get("code")),
+        has_nsfw=_is_flagged(fields.get("has_nsfw_contents")),
         created_at=moment(fields.get("created_at")),
-        urls_get=text(as_dict(fields.get("urls")).get("get")),
+        urls_get=text(as_dict(fields.get("urls")).get("get"), most=LONGEST_URL),
         inference_ms=_whole(as_dict(fields.get("timings")).get("inference")),
         input=fields["input"] if isinstance(fields.get("input"), dict) else None,
         exchange=exchange,
+        others=tuple(each for each in _first(_addresses(dict(fields))) if each not in outputs),
     )
 
 
@@ -150,7 +200,7 @@ def read_price(data: object) -> Price:
         price=money(fields.get("price")),
         discounted_price=optional_number(fields.get("discounted_price")),
         discount_rate=optional_number(fields.get("discount_rate")),
-        currency=text(fields.get("currency")) or "USD",
+        currency=text(fields.get("currency"), most=LONGEST_WORD) or "USD",
     )
 
 
@@ -161,12 +211,12 @@ def read_billing_row(data: object) -> BillingRow:
         raise ValueError("a billing row has no uuid")
     return BillingRow(
         uuid=uuid,
-        billing_type=text(fields.get("billing_type")),
+        billing_type=text(fields.get("billing_type"), most=LONGEST_WORD),
         price=money(fields.get("price")),
         created_at=moment(fields.get("created_at")),
-        state=text(as_dict(fields.get("order")).get("state")),
-        prediction_id=text(prediction.get("uuid")),
-        prediction_status=text(prediction.get("status")),
+        state=text(as_dict(fields.get("order")).get("state"), most=LONGEST_WORD),
+        prediction_id=text(prediction.get("uuid"), most=LONGEST_WORD),
+        prediction_status=text(prediction.get("status"), most=LONGEST_WORD),
     )
 
 
@@ -201,22 +251,27 @@ def money(value: object) -> Decimal:
 
 
 def optional_number(value: object) -> Decimal | None:
+    """A finite number below a billion, also one that is written as text; None for everything else."""
     if isinstance(value, bool) or not isinstance(value, int | Decimal | str):
+        return None
+    if isinstance(value, str) and len(value) > LONGEST_NUMBER:
         return None
     try:
         number = Decimal(value)
     except InvalidOperation:
         return None
-    return number if number.is_finite() else None
+    # Compared by its digits: 1e1000000 is quick to write, and takes minutes to reckon with.
+    return number if number.is_finite() and number.adjusted() < MOST_DIGITS else None
 
 
 def moment(value: object) -> datetime | None:
-    """RFC 3339; nanoseconds are cut, no zone means UTC."""
+    """RFC 3339; nanoseconds are cut, no zone means UTC. None for what is no time at which the provider could have made something."""
     try:
         parsed = datetime.fromisoformat(text(value))
-        return parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        known = parsed.astimezone(UTC) if parsed.tzinfo else parsed.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+    return known if OLDEST <= known <= datetime.now(UTC) + AHEAD else None
 
 
 def as_dict(value: object) -> Mapping[str, Any]:
@@ -227,12 +282,23 @@ def as_list(value: object) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def text(value: object, *, most: int | None = None) -> str:
+    return value[:most] if isinstance(value, str) else ""
 
 
 def integer(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _status(value: object) -> str:
+    word = "_".join(re.split(r"[\s_-]+", text(value, most=LONGEST_WORD).strip().casefold()))
+    return MEANING.get(word, word)
+
+
+def _code(value: object) -> int | None:
+    """Also where it is written as text, or as a fraction of nothing."""
+    number = optional_number(value)
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _whole(value: object) -> int | None:
@@ -240,6 +306,66 @@ def _whole(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-def _outputs(value: object) -> tuple[str | dict[str, Any], ...]:
-    items = [value] if isinstance(value, str) else as_list(value)
-    return tuple(item for item in items if item and isinstance(item, str | dict))
+def _is_flagged(value: object) -> bool:
+    return value is True or True in as_list(value)
+
+
+def _error(value: object, depth: int = 0) -> str:
+    """What went wrong, in the provider's words: a text, or the first text of an object or a list."""
+    match value:
+        case str():
+            return value.strip()[:LONGEST_TEXT]
+        case int() | Decimal() if not isinstance(value, bool):
+            return str(value)[:LONGEST_WORD]
+        case list() if depth < MAX_DEPTH:
+            told = (_error(each, depth + 1) for each in value[:MOST_OUTPUTS])
+        case dict() if depth < MAX_DEPTH:
+            told = (_error(value[name], depth + 1) for name in ERROR_NAMES if name in value)
+        case _:
+            return ""
+    return next(filter(None, told), "")
+
+
+# Outputs
+
+
+def _outputs(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """The addresses of what was made: those of `outputs`, else those under other names for it."""
+    said = {name: value for name, value in fields.items() if name != "outputs" and OUTPUT_NAME.fullmatch(name)}
+    return _first(_addresses(fields.get("outputs"))) or _first(_addresses(said))
+
+
+def _first(addresses: Iterator[str]) -> tuple[str, ...]:
+    """The first different ones: nobody asks for as many."""
+    found: dict[str, None] = {}
+    for address in addresses:
+        found[address] = None
+        if len(found) == MOST_OUTPUTS:
+            break
+    return tuple(found)
+
+
+def _addresses(value: object, depth: int = 0) -> Iterator[str]:
+    """The addresses in a value, however it is nested, in the order in which they stand there."""
+    match value:
+        case str():
+            if address := _address(value):
+                yield address
+        case list() if depth < MAX_DEPTH:
+            for each in value:
+                yield from _addresses(each, depth + 1)
+        case dict() if depth < MAX_DEPTH:
+            for name, each in value.items():
+                if name.lower() not in NO_OUTPUTS:
+                    yield from _addresses(each, depth + 1)
+
+
+def _address(value: str) -> str:
+    """A web address without what stands around it; one without a scheme (`//host/path`) is still to be joined with the API's."""
+    address = value.strip()
+    if len(address) > LONGEST_URL or not address.lower().startswith(("http://", "https://", "//")):
+        return ""
+    try:
+        return address if urlsplit(address).hostname else ""
+    except ValueError:
+        return ""

@@ -5,6 +5,7 @@ from generations.wavespeed.errors import (
     InsufficientCredits,
     KeyRefused,
     NotFound,
+    NotUnderstood,
     Rejected,
     TooMany,
     TryLater,
@@ -70,7 +71,8 @@ def read_error(answer: Answer) -> WaveSpeedError | None:
     if status == OK:
         return None
     if status is None or not 400 <= status < 600:
-        return _error(Unreadable, f"The answer can't be understood: {_told(answer)}.", answer)
+        unread = NotUnderstood if answer.document and answer.reply.status == OK else Unreadable
+        return _error(unread, f"The answer can't be understood: {_told(answer)}.", answer)
     kind = Unavailable if status >= 500 else REFUSED.get(status, Rejected)
     if kind in (Rejected, KeyRefused) and _says_no_credits(answer):
         kind = InsufficientCredits
@@ -78,7 +80,7 @@ def read_error(answer: Answer) -> WaveSpeedError | None:
 
 
 def unreadable(answer: Answer, why: str) -> Unreadable:
-    return Unreadable(f"The answer can't be understood: {why}.", exchange=answer.reply.exchange)
+    return NotUnderstood(f"The answer can't be understood: {why}.", exchange=answer.reply.exchange)
 
 
 def _error(kind: type[WaveSpeedError], sentence: str, answer: Answer) -> WaveSpeedError:

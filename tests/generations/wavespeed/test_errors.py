@@ -8,7 +8,7 @@ FAMILIES = {
     errors.NotCreated: {"TryLater", "AccountProblem", "InsufficientCredits", "KeyRefused", "Rejected"},
     errors.AccountProblem: {"InsufficientCredits", "KeyRefused"},
     errors.Ambiguous: set(),
-    errors.NoVerdict: {"Unavailable", "TooMany", "NotFound", "Unreadable", "UnsafeURL"},
+    errors.NoVerdict: {"Unavailable", "TooMany", "NotFound", "Unreadable", "NotUnderstood", "UnsafeURL"},
     errors.BadSignature: set(),
 }
 
