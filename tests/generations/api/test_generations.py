@@ -56,10 +56,12 @@ def test_draft_is_made_and_costs_nothing(api: APIClient, body: dict[str, Any], e
         "priority": "normal",
         "quote": "2.10",
         "charged": None,
+        "cost": {"state": "estimate", "amount": "2.10", "text": "It would cost $2.10. Nothing is paid yet."},
         "currency": "USD",
         "prediction_id": None,
         "error": None,
         "trouble": None,
+        "needs_look": None,
         "progress": 0,
         "approval": None,
         "videos": [],
@@ -426,7 +428,8 @@ MATRIX = [
     ("post", "generations/{generation}/queue/", None, EDITOR, 202),
     ("post", "generations/{generation}/cancel/", None, EDITOR, 200),
     ("post", "generations/{failed}/retry/", {"confirm": True}, EDITOR, 202),
-    ("post", "generations/{failed}/ignore-result/", None, EDITOR, 200),
+    ("post", "generations/{making}/ignore-result/", None, EDITOR, 200),
+    ("post", "generations/{making}/want-result/", None, EDITOR, 200),
     ("get", "videos/{video}/", None, VIEWER, 200),
     ("get", "videos/{video}/download/", None, VIEWER, 302),
 ]
@@ -438,6 +441,9 @@ def rows(project: Project, draft: Generation, editor: User, image: SourceImage) 
     failed = Generation.objects.create(
         project=project, endpoint=ENDPOINT, requested_by=editor, image=image, prompt="B", status=Status.FAILED
     )
+    making = Generation.objects.create(
+        project=project, endpoint=ENDPOINT, requested_by=editor, image=image, prompt="C", status=Status.PROCESSING
+    )
     video = Video(generation=failed, bytes=1, sha256="0" * 64)
     video.file.save("clip.mp4", ContentFile(b"0"))
     element = Element.objects.create(project=project, name="Cup", element_id="306", created_by=editor)
@@ -447,7 +453,7 @@ def rows(project: Project, draft: Generation, editor: User, image: SourceImage) 
         "budget": project.budgets.get(),
         "image": image,
     }
-    named |= {"element": element, "generation": draft, "failed": failed, "video": video}
+    named |= {"element": element, "generation": draft, "failed": failed, "making": making, "video": video}
     return {name: str(row.pk) for name, row in named.items()}
 
 
