@@ -10,6 +10,7 @@ from django.conf import settings
 from generations import catalog, metrics
 from generations.wavespeed import errors
 from generations.wavespeed.client import Client
+from generations.wavespeed.redaction import Redactor
 from projects import fetch
 from projects.money import MICRO
 
@@ -30,6 +31,11 @@ def client() -> Client:
         guard=_guard,
         observe=metrics.provider_answered,
     )
+
+
+def redactor() -> Redactor:
+    """Hides this studio's own secrets in what the provider tells."""
+    return Redactor(settings.WAVESPEED_API_KEY, *settings.WAVESPEED_WEBHOOK_SECRET.split())
 
 
 def _guard(url: str) -> None:

@@ -6,16 +6,16 @@ Nothing here asks the provider but `refresh_secret`, so that a webhook is answer
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import timedelta
 
 import structlog
 from django.conf import settings
+from django.db.models import Exists, Q, QuerySet
 from django.utils import timezone
 
 from generations import provider, tasks
 from generations.models import Exchange, Generation, Lane, Status
 from generations.wavespeed import errors, webhooks
-from generations.wavespeed.documents import storable
-from generations.wavespeed.redaction import Redactor
 from generations.wavespeed.replies import Prediction
 from generations.wavespeed.transport import Exchange as Evidence
 
@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 
 # A prediction with its inputs has some kilobytes.
 MAX_BODY = 500_000
+# What says the same within this time as one before it is no news; the poll goes on by itself.
+SAME_NEWS = timedelta(seconds=30)
 LOOKS = {
     Status.QUEUED: tasks.resolve,
     Status.UNCONFIRMED: tasks.resolve,
@@ -62,17 +64,22 @@ def receive(pk: uuid.UUID, headers: Mapping[str, str], body: bytes, *, path: str
     Raises `BadSignature`, `Unreadable`, `NoSecret` or `NoSuchGeneration`, and then nothing was kept.
     """
     _verify(headers, body)
-    prediction = webhooks.parse(body)
-    row = Generation.objects.filter(pk=pk).values_list("status", "prediction_id").first()
-    if row is None:
+    prediction = webhooks.parse(body, provider.redactor())
+    row = _evidence(pk, headers, body, prediction, path=path)
+    known = Generation.objects.filter(pk=pk).annotate(is_known=Exists(_told_before(row)))
+    found = known.values_list("status", "prediction_id", "is_known").first()
+    if found is None:
         raise NoSuchGeneration
-    status, prediction_id = row
+    status, prediction_id, is_known = found
     is_own = prediction_id in (None, prediction.id)
-    _keep(pk, headers, body, prediction, path=path, is_own=is_own)
-    if is_own:
-        _wake(pk, status)
-    else:
+    if not is_own:
+        row.prediction_id = ""
+        row.summary += ", of a prediction that is not this one's; not believed"
         log.warning("webhook_of_another", generation=str(pk), prediction=prediction.id)
+    # Once per delivery, and before anything is done about it.
+    Exchange.objects.bulk_create([row], ignore_conflicts=True)
+    if is_own and not is_known:
+        _wake(pk, status)
 
 
 def _verify(headers: Mapping[str, str], body: bytes) -> None:
@@ -93,23 +100,26 @@ def _verify(headers: Mapping[str, str], body: bytes) -> None:
             return
 
 
-def _keep(
-    pk: uuid.UUID, headers: Mapping[str, str], body: bytes, prediction: Prediction, *, path: str, is_own: bool
-) -> None:
-    """Once per delivery, redacted; before anything is done about it."""
-    told = Evidence("POST", path, None, Redactor().excerpt(body), 0)
-    summary = f"Told by the provider: {storable(prediction.status)[:40] or 'nothing'}"
-    if not is_own:
-        summary += ", of a prediction that is not this one's; not believed"
-    row = Exchange(
+def _evidence(pk: uuid.UUID, headers: Mapping[str, str], body: bytes, prediction: Prediction, *, path: str) -> Exchange:
+    """What is kept of a webhook, redacted."""
+    redactor = provider.redactor()
+    told = Evidence("POST", path, None, redactor.excerpt(body), 0)
+    return Exchange(
         generation_id=pk,
         kind=Exchange.Kind.WEBHOOK,
-        prediction_id=prediction.id if is_own else "",
-        delivery_id=storable(headers.get("webhook-id", ""))[:100],
-        summary=summary,
+        prediction_id=prediction.id,
+        delivery_id=redactor.text(headers.get("webhook-id", ""))[:100],
+        summary=f"Told by the provider: {redactor.text(prediction.status)[:40] or 'nothing'}",
         detail=asdict(told) | {"prediction": prediction.id},
     )
-    Exchange.objects.bulk_create([row], ignore_conflicts=True)
+
+
+def _told_before(row: Exchange) -> QuerySet[Exchange]:
+    """This delivery itself, or another one of this moment that says the same: neither is a reason to look again."""
+    lately = timezone.now() - SAME_NEWS
+    same_news = Q(prediction_id=row.prediction_id, summary=row.summary, at__gt=lately)
+    told = Exchange.objects.filter(generation_id=row.generation_id, kind=Exchange.Kind.WEBHOOK)
+    return told.filter(Q(delivery_id=row.delivery_id) | same_news)
 
 
 def _wake(pk: uuid.UUID, status: str) -> None:

@@ -20,7 +20,6 @@ from generations.lifecycle.timing import RESULTS_LAST, backoff, poll_interval
 from generations.models import Generation, Lane, Status, UnassignedPrediction, Video
 from generations.storing import OUR_FAULTS, TRIES_OF_DAMAGED, StoreFailed, delete_files, fetch_and_store
 from generations.wavespeed import errors
-from generations.wavespeed.redaction import Redactor
 from generations.wavespeed.replies import FAILED, Prediction
 
 log = structlog.get_logger(__name__)
@@ -75,9 +74,9 @@ def _shown(value: Any, depth: int = 0) -> Any:
         return "…"
     match value:
         case str():
-            return Redactor().text(value)
+            return provider.redactor().text(value)
         case Mapping():
-            return {Redactor().text(str(name))[:100]: _shown(each, depth + 1) for name, each in value.items()}
+            return {provider.redactor().text(str(name))[:100]: _shown(each, depth + 1) for name, each in value.items()}
         case list():
             return [_shown(each, depth + 1) for each in value[:50]]
         case bool() | int() | None:

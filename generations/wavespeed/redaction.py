@@ -10,6 +10,10 @@ from generations.wavespeed.documents import read_json, storable
 
 MAX_EXCERPT = 2_000
 MAX_DEPTH = 8
+# A request has a handful of prompts, an upload's ticket a dozen headers and parameters.
+MAX_SECRETS = 60
+# A prompt of up to so many characters is hidden as a whole word only: “a” would else be hidden in every name.
+LONGEST_WORD = 16
 HIDDEN = "[hidden]"
 # Values under these names are prompts and other inputs, secrets, or headers that sign an upload.
 PROMPT_NAMES = frozenset({"prompt", "negative_prompt", "description"})
@@ -26,21 +30,28 @@ class Redactor:
     """Hides the key, the prompts that it knows, and the queries of URLs."""
 
     def __init__(self, *secrets: str) -> None:
-        self._words = frozenset(secrets)
-        longest_first = sorted({form for word in secrets for form in _forms(word)}, key=len, reverse=True)
-        self._secrets = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first)) or '(?!)'})(?!\w)")
+        self._secrets = frozenset(secret for secret in secrets if secret)
 
     def knowing(self, document: object) -> "Redactor":
         """One that hides the prompts in this document too, wherever they are repeated."""
         return self.hiding(*_prompts(document))
 
     def hiding(self, *secrets: str) -> "Redactor":
-        words = self._words.union(secrets)
-        return self if words == self._words else Redactor(*words)
+        return Redactor(*self._secrets.union(secrets))
 
     def text(self, text: str) -> str:
-        shown = _QUERY.sub(f"?{HIDDEN}", self._secrets.sub(HIDDEN, storable(text)))
+        shown = _QUERY.sub(f"?{HIDDEN}", self._without_secrets(storable(text)))
         return shown if len(shown) <= MAX_EXCERPT else f"{shown[:MAX_EXCERPT]}…"
+
+    def _without_secrets(self, text: str) -> str:
+        """In time in proportion to the text; where there are more secrets than an honest exchange has, nothing is shown."""
+        if len(self._secrets) > MAX_SECRETS:
+            return HIDDEN
+        forms = {form for secret in self._secrets for form in _forms(secret)}
+        # The longest first, as one may be a part of another. Each is a NUL at first, which no text has: none is found within a “[hidden]”.
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "\0") if len(form) > LONGEST_WORD else _without_word(text, form)
+        return text.replace("\0", HIDDEN)
 
     def excerpt(self, content: bytes) -> str:
         """The beginning of a body, readable, with nothing in it that must not be kept."""
@@ -60,6 +71,22 @@ class WithoutQueries(logging.Filter):
         record.args = ()
         record.exc_info = None
         return True
+
+
+def _without_word(text: str, word: str) -> str:
+    pieces, begin, found = [], 0, text.find(word)
+    while found >= 0:
+        end = found + len(word)
+        if _is_in_word(text[found - 1 : found]) or _is_in_word(text[end : end + 1]):
+            found = text.find(word, found + 1)
+        else:
+            pieces += [text[begin:found], "\0"]
+            begin, found = end, text.find(word, end)
+    return "".join([*pieces, text[begin:]])
+
+
+def _is_in_word(character: str) -> bool:
+    return character.isalnum() or character == "_"
 
 
 def _forms(secret: str) -> Iterable[str]:

@@ -41,10 +41,10 @@ def key_of(secret: str) -> bytes:
     return secret.strip().removeprefix(PREFIX).encode()
 
 
-def parse(raw_body: bytes) -> Prediction:
+def parse(raw_body: bytes, redactor: Redactor) -> Prediction:
     """The prediction that a webhook tells of; raises Unreadable."""
     try:
-        prediction = read_prediction(read_json(raw_body), Redactor())
+        prediction = read_prediction(read_json(raw_body), redactor)
     except ValueError:
         prediction = None
     if prediction is None:

@@ -277,6 +277,48 @@ def test_the_same_delivery_is_kept_once(processing: Generation, sender: Provider
     assert told(processing) == 2
 
 
+@pytest.mark.parametrize("delivery", ["msg_1", ""], ids=["one delivery", "each a delivery of its own"])
+def test_what_says_the_same_again_and_again_asks_the_provider_once(
+    delivery: str,
+    processing: Generation,
+    sender: Provider,
+    broker: dramatiq.Broker,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    later = timezone.now() + timedelta(hours=1)
+    with django_capture_on_commit_callbacks(execute=True):
+        for number in range(30):
+            sender.tell(processing.pk, processing.prediction_id, "processing", delivery=delivery)
+            if number == 0:
+                assert due_at_once(processing)
+                Generation.objects.filter(pk=processing.pk).update(next_action_at=later)
+        assert not due_at_once(processing)
+        sender.tell(processing.pk, processing.prediction_id, "completed")
+
+    assert due_at_once(processing), "what is new is a reason to look"
+    assert broker.queues["poll"].qsize() == 2
+
+
+def test_what_is_kept_of_a_webhook_names_no_key_wherever_it_stood(
+    processing: Generation, sender: Provider, settings: object
+) -> None:
+    settings.WAVESPEED_API_KEY = key = "wsk_live_0123456789abcdef"
+    told = {
+        "id": processing.prediction_id,
+        "status": key,
+        "model": f"x{key}",
+        "error": f"Bearer {key}",
+        "more": {key: 1},
+    }
+
+    answer = sender.tell(processing.pk, processing.prediction_id, body=json.dumps(told).encode(), delivery=f"msg_{key}")
+
+    kept = processing.exchanges.get(kind=Exchange.Kind.WEBHOOK)
+    assert answer.status_code == 204
+    assert key not in json.dumps([kept.detail, kept.summary, kept.delivery_id])
+    assert kept.detail["body"].count("[hidden]") == 4
+
+
 def test_a_webhook_of_another_prediction_is_kept_and_not_believed(
     processing: Generation, sender: Provider, broker: dramatiq.Broker
 ) -> None:

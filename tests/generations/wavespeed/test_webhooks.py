@@ -6,6 +6,7 @@ import time
 import pytest
 
 from generations.wavespeed.errors import BadSignature, Unreadable
+from generations.wavespeed.redaction import Redactor
 from generations.wavespeed.webhooks import parse, verify
 
 SECRET = "whsec_c2VjcmV0IHRleHQ="
@@ -103,7 +104,7 @@ def test_verify_without_a_secret_refuses_what_is_signed_with_nothing(secret: str
 
 
 def test_parse_reads_the_bare_prediction() -> None:
-    prediction = parse(BODY)
+    prediction = parse(BODY, Redactor())
     assert (prediction.id, prediction.status) == ("0123456789abcdef0123456789abcdef", "completed")
     assert prediction.outputs == ("https://x/a.mp4",)
     assert prediction.is_terminal
@@ -116,7 +117,7 @@ def test_parse_does_not_print_what_must_not_be_logged() -> None:
         "input": {"prompt": "A fox"},
         "error": "“A fox” was refused",
     }
-    prediction = parse(json.dumps(told).encode())
+    prediction = parse(json.dumps(told).encode(), Redactor())
     assert "s1" not in repr(prediction)
     assert "fox" not in repr(prediction)
     assert prediction.error == "“[hidden]” was refused"
@@ -128,4 +129,4 @@ def test_parse_does_not_print_what_must_not_be_logged() -> None:
 )
 def test_parse_tells_what_is_no_prediction(body: bytes) -> None:
     with pytest.raises(Unreadable, match=r"This webhook is not a prediction\."):
-        parse(body)
+        parse(body, Redactor())
