@@ -12,14 +12,25 @@ import os
 from datetime import UTC, datetime
 from pkgutil import resolve_name
 
-worker_class = "gthread"
+from gunicorn.workers.base import Worker
+
 threads = 8
-# Seconds. An upload on a slow line takes its time; a process that gave no sign of life for longer is replaced.
+# Seconds. A process that gave no sign of life for longer is replaced.
 timeout = 120
 # Seconds that requests have to end after SIGTERM. None of them waits for a paid call: those are the workers'.
 graceful_timeout = 30
 # Where the signs of life are written: in memory, as a slow disk must not end a process.
 worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
+
+
+class BufferingWorker(Worker):
+    """Takes up a request once it has arrived whole, so that slow ones hold no thread; see `kling_studio.webserver`."""
+
+    def run(self):
+        resolve_name("kling_studio.webserver:serve")(self)
+
+
+worker_class = BufferingWorker
 
 
 class JsonLine(logging.Formatter):

@@ -349,6 +349,8 @@ LOGGING = {
         # It warns when a job is due again while it runs: the look of each second on a busy machine. It is done once, and that is meant.
         "apscheduler.scheduler": {"level": "ERROR"},
         "dramatiq": {"level": "WARNING"},
+        # It warns of each request that waits for a thread.
+        "waitress.queue": {"level": "ERROR"},
         # A line a request and a line a message are for machines.
         "django_structlog": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
         "kling_studio.actors": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},

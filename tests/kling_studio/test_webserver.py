@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,15 +31,14 @@ class Server:
     def get(self, path: str) -> tuple[int, str]:
         try:
             answer = requests.get(f"{self.studio.url}/{path}", timeout=10)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):  # it listens before it has loaded the studio
             return 0, ""
         return answer.status_code, answer.text
 
-    def send(self, raw: bytes) -> None:
-        with socket.create_connection(("127.0.0.1", self.studio.port), timeout=10) as connection:
-            connection.sendall(raw)
-            while connection.recv(4096):
-                pass
+    def connect(self, raw: bytes) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.studio.port), timeout=10)
+        connection.sendall(raw)
+        return connection
 
     def append(self, path: str, text: str) -> None:
         with (self.checkout / path).open("a") as file:
@@ -91,7 +91,7 @@ def test_a_reload_runs_new_code_with_new_settings(server: Server) -> None:
 
 
 def test_the_lines_of_gunicorn_are_those_of_the_studio(server: Server) -> None:
-    server.send(b"GET /join/s3cr3t/\r\n\r\n")
+    assert server.get("join/s3cr3t/")[0] != 0
     server.process.terminate()
     assert server.process.wait(timeout=60) == 0
 
@@ -102,3 +102,43 @@ def test_the_lines_of_gunicorn_are_those_of_the_studio(server: Server) -> None:
     assert {"Listening at", "Booting worker with pid", "Handling signal", "Shutting down"} <= told
     assert "/join/…/" in server.log()
     assert "s3cr3t" not in server.log()
+
+
+HALF_SENT = {
+    "a body": b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000\r\n\r\nusername=",
+    "a chunk": b"POST /api/v1/webhooks/wavespeed/0/ HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
+    "headers": b"POST /accounts/password-reset/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-",
+    "nothing": b"",
+    # Asked for, and never read.
+    "an answer": b"GET /static/drf_spectacular_sidecar/swagger-ui-dist/swagger-ui-bundle.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    * 3,
+}
+
+
+def test_who_sends_half_a_request_and_waits_holds_nobody_up(server: Server) -> None:
+    with ExitStack() as stack:
+        for raw in HALF_SENT.values():
+            for _ in range(60):
+                stack.enter_context(server.connect(raw))
+
+        assert [server.get(path)[0] for path in ("livez", "admin/login/", "livez")] == [200, 200, 200]
+
+
+def test_what_has_begun_is_ended_before_the_server_ends(server: Server) -> None:
+    body = b"username=nobody"
+    head = f"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with server.connect(head + body[:5]) as slow, server.connect(b"") as idle:
+        wait_until(lambda: server.get("livez")[0] == 200)
+        server.process.terminate()
+        wait_until(lambda: server.get("livez")[0] == 0, why=server.log)
+        assert idle.recv(1) == b"", "who waits for nothing is let go"
+        slow.sendall(body[5:])
+
+        assert slow.recv(12) == b"HTTP/1.1 403", "refused for want of a CSRF token, and answered"
+    assert server.process.wait(timeout=30) == 0
+
+
+def test_a_body_that_is_too_large_for_anything_is_refused_before_it_is_sent(server: Server) -> None:
+    head = b"POST /admin/login/ HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9000000000\r\n\r\n"
+    with server.connect(head) as connection:
+        assert connection.recv(12) == b"HTTP/1.1 413"

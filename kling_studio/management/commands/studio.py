@@ -6,7 +6,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import waitress
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
@@ -18,6 +17,7 @@ from kling_studio import embedded, progress
 from kling_studio.management.commands.demo import BUDGET, PHOTO, PROMPT, cropped
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image
 from kling_studio.startup import require_no_check_errors
+from kling_studio.webserver import create_server
 from kling_studio.wsgi import application
 from projects import budgets
 from projects.models import Enforcement, Period, Project
@@ -42,15 +42,7 @@ class Command(BaseCommand):
         require_no_check_errors(databases=["default"])
         first_start = not User.objects.filter(is_superuser=True).exists()
         try:
-            server = waitress.create_server(
-                application,
-                host=options["host"],
-                port=options["port"],
-                threads=8,
-                ident=None,
-                # Which of them count is Django's to say: TRUST_FORWARDED_PROTO and TRUSTED_PROXIES.
-                clear_untrusted_proxy_headers=False,
-            )
+            server = create_server(application, threads=8, host=options["host"], port=options["port"])
         except OSError as error:
             raise CommandError(f"Port {options['port']} is taken: {error.strerror}. Use --port N.") from error
         url = _address(options["host"], options["port"])
