@@ -9,16 +9,15 @@ from uuid import UUID
 
 import dramatiq
 import structlog
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.base import BaseScheduler
 from django.db import close_old_connections, connection, transaction
 from django.db.models import Case, Q, QuerySet, Value, When
 from django.utils import timezone
 from dramatiq import Actor, Message
 from structlog.contextvars import bound_contextvars
 
-from generations import alerts, approvals, lifecycle, reconcile, restored, room, tasks, webhooks
+from generations import alerts, approvals, lifecycle, reconcile, restored, room, tasks, webhooks, wrong_clock
 from generations.models import Generation, Status, UnassignedPrediction
+from generations.timetable import Timetable
 from projects import alerts as budget_alerts
 from projects import digest
 
@@ -26,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 BATCH = 200
 SECONDS_BETWEEN_TICKS = 1
+SECONDS_BETWEEN_LOOKS_AT_THE_CLOCK = 10
 # When more is due than may be handed out, one in so many is what became due last: so what is new does not wait for a whole backlog.
 NEWEST = 4
 # A broker that refuses so many messages in a row is not asked for the rest of them.
@@ -169,46 +169,39 @@ def find_out_restored() -> None:
     restored.check()
 
 
-def schedule(scheduler: BaseScheduler) -> None:
-    """Adds the studio's jobs to a scheduler of `manage.py dispatch` or of the embedded process."""
-    # A thread of its own: it never waits for one of the others.
-    scheduler.add_executor(ThreadPoolExecutor(max_workers=1), "look")
-    _every(scheduler, tick, executor="look", seconds=SECONDS_BETWEEN_TICKS)
-    _every(scheduler, find_out_restored, minutes=1)
-    _every(scheduler, approvals.expire, minutes=1)
-    _every(scheduler, budget_alerts.check_budgets, minutes=1)
-    _every(scheduler, alerts.announce_ended, minutes=1)
-    _every(scheduler, digest.send, minutes=1)
-    _every(scheduler, alerts.check_balance, hours=1)
-    _every(scheduler, alerts.check_expiring, minutes=10)
-    _every(scheduler, alerts.check_not_sent, minutes=10)
-    _every(scheduler, room.tell_of_shortage, minutes=1)
-    _every(scheduler, lifecycle.resume_if_account_is_back, minutes=1)
-    _every(scheduler, reconcile_tonight, minutes=1)
-    _every(scheduler, clean_up, hours=1)
-    _every(scheduler, find_orphans, minutes=10)
-    _every(scheduler, webhooks.refresh_secret, hours=1)
+def schedule(timetable: Timetable) -> None:
+    """Adds the studio's jobs to the timetable of `manage.py dispatch` or of the embedded process."""
+    _every(timetable, tick, seconds=SECONDS_BETWEEN_TICKS)
+    _every(timetable, wrong_clock.Watch().look, seconds=SECONDS_BETWEEN_LOOKS_AT_THE_CLOCK)
+    _every(timetable, find_out_restored, minutes=1)
+    _every(timetable, approvals.expire, minutes=1)
+    _every(timetable, budget_alerts.check_budgets, minutes=1)
+    _every(timetable, alerts.announce_ended, minutes=1)
+    _every(timetable, digest.send, minutes=1)
+    _every(timetable, alerts.check_balance, hours=1)
+    _every(timetable, alerts.check_expiring, minutes=10)
+    _every(timetable, alerts.check_not_sent, minutes=10)
+    _every(timetable, room.tell_of_shortage, minutes=1)
+    _every(timetable, lifecycle.resume_if_account_is_back, minutes=1)
+    _every(timetable, reconcile_tonight, minutes=1)
+    _every(timetable, clean_up, hours=1)
+    _every(timetable, find_orphans, minutes=10)
+    _every(timetable, webhooks.refresh_secret, hours=1)
 
 
-def _every(scheduler: BaseScheduler, job: Callable[[], object], *, executor: str = "default", **interval: int) -> None:
-    scheduler.add_job(
-        partial(_run, job),
-        "interval",
-        id=job.__name__,
-        executor=executor,
-        max_instances=1,
-        coalesce=True,
-        misfire_grace_time=None,
-        next_run_time=timezone.now() + timedelta(milliseconds=10),
-        **interval,
-    )
+def _every(timetable: Timetable, job: Callable[[], object], **interval: int) -> None:
+    timetable.every(timedelta(**interval).total_seconds(), job.__name__, partial(_run, job))
 
 
 def _run(job: Callable[[], object]) -> None:
-    """A job in a scheduler's thread, whose database connection nobody else looks after; the scheduler logs what it raises."""
+    """A job in a thread of the timetable, whose database connection nobody else looks after."""
     close_old_connections()
     try:
         with bound_contextvars(job=job.__name__):
             job()
     finally:
-        close_old_connections()
+        # What looks every second keeps its connection; the others would hold theirs for nothing.
+        if job is tick:
+            close_old_connections()
+        else:
+            connection.close()

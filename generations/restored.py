@@ -15,7 +15,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from generations import alerts
-from generations.models import Lane, PauseCause, PauseEvent
+from generations.models import Lane, PauseCause, PauseEvent, Process
 
 log = structlog.get_logger(__name__)
 
@@ -90,6 +90,8 @@ def pause(reason: str) -> None:
         .update(paused_at=now, paused_cause=PauseCause.RESTORED, paused_reason=reason, paused_by=None)
     )
     if paused:
+        # Who ran when the backup was made counts neither as alive nor as dead.
+        Process.objects.dead().delete()
         log.error("lane_paused", reason=reason)
         PauseEvent.objects.create(is_pause=True, reason=reason, at=now)
         alerts.lane_paused(reason)

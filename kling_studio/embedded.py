@@ -6,12 +6,12 @@ from functools import partial
 
 import dramatiq
 import structlog
-from apscheduler.schedulers.background import BackgroundScheduler
 from django.conf import settings
 from dramatiq.brokers.stub import StubBroker
 
 from generations import dispatch, provider
 from generations.models import Process
+from generations.timetable import Timetable
 from kling_studio.heartbeat import beating
 from wavespeed_sandbox import Sandbox
 from wavespeed_sandbox.book import BookInUse
@@ -76,11 +76,11 @@ def _worker(broker: StubBroker) -> Iterator[None]:
 
 @contextmanager
 def _dispatcher() -> Iterator[None]:
-    scheduler = BackgroundScheduler()
-    dispatch.schedule(scheduler)
-    scheduler.start()
+    timetable = Timetable()
+    dispatch.schedule(timetable)
+    timetable.start()
     try:
-        with beating(Process.Kind.STUDIO, scheduler):
+        with beating(Process.Kind.STUDIO, timetable):
             yield
     finally:
-        scheduler.shutdown(wait=True)
+        timetable.stop()

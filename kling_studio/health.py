@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 import dramatiq
@@ -134,10 +135,14 @@ def _dispatcher() -> Result:
     if last is None:
         raise Failed("No dispatcher runs: start one with “manage.py dispatch”.")
     if not Process.objects.dispatching().alive().exists():
-        raise Failed(
-            f"The dispatcher was last seen {timesince(last.seen_at, depth=1)} ago: look at its log, and start it again."
-        )
+        raise Failed(f"The dispatcher was last seen {_when(last.seen_at)}: look at its log, and start it again.")
     return Result(State.OK, "A dispatcher looks for due work.")
+
+
+def _when(moment: datetime) -> str:
+    if moment > timezone.now():
+        return f"at {moment:%Y-%m-%d %H:%M} UTC, by a clock that was wrong"
+    return f"{timesince(moment, depth=1)} ago"
 
 
 def _workers() -> Result:

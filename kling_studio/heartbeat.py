@@ -9,18 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
 import structlog
-from apscheduler.events import EVENT_JOB_EXECUTED
-from apscheduler.schedulers.base import BaseScheduler
 from django.db import connection
 from django.utils import timezone
 from dramatiq import Broker, Middleware, Worker
 
 from generations import alerts, dispatch
 from generations.models import Process
+from generations.timetable import Timetable
 from projects import digest
 
 log = structlog.get_logger(__name__)
@@ -30,7 +28,7 @@ SECONDS_TO_STOP = 5
 BEATS_BETWEEN_FORGETTING = 360
 # A dispatcher whose looks at the database hang, or all fail, is no dispatcher.
 TICKS_LATELY = 30
-MISSED_AFTER = timedelta(minutes=2)
+MISSED_AFTER = 120
 
 
 def _always() -> bool:
@@ -47,12 +45,15 @@ class Heartbeat:
         queues: Iterable[str] = (),
         is_well: Callable[[], bool] = _always,
         seconds: float = SECONDS_BETWEEN,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         host = platform.node()[:200] or "unknown"
         self._process = Process(kind=kind, host=host, pid=os.getpid(), queues=",".join(sorted(queues))[:200])
         self._is_well = is_well
         self._seconds = seconds
+        self._clock = clock
         self._dispatcher_seen = timezone.now()
+        self._dispatcher_heard = clock()
         self._beats = 0
         self._is_failing = False
         self._ended = threading.Event()
@@ -86,8 +87,8 @@ class Heartbeat:
 
     def _look_for_dispatcher(self, now: datetime) -> None:
         if Process.objects.dispatching().alive().exists():
-            self._dispatcher_seen = now
-        elif now - self._dispatcher_seen > MISSED_AFTER and alerts.dispatcher_missing(self._dispatcher_seen):
+            self._dispatcher_seen, self._dispatcher_heard = now, self._clock()
+        elif self._clock() - self._dispatcher_heard > MISSED_AFTER and alerts.dispatcher_missing(self._dispatcher_seen):
             # E-mails are the dispatcher's work, so that this one would wait for what it tells of.
             digest.send()
 
@@ -107,16 +108,10 @@ class Heartbeat:
 
 
 @contextmanager
-def beating(kind: Process.Kind, scheduler: BaseScheduler) -> Iterator[None]:
-    """A process that dispatches: its sign of life is one of its scheduler, which has to have looked for due work lately."""
-    ticked = [time.monotonic()]
-
-    def note(event: Any) -> None:
-        if event.job_id == dispatch.tick.__name__:
-            ticked[0] = time.monotonic()
-
-    scheduler.add_listener(note, EVENT_JOB_EXECUTED)
-    heartbeat = Heartbeat(kind, is_well=lambda: time.monotonic() - ticked[0] < TICKS_LATELY)
+def beating(kind: Process.Kind, timetable: Timetable) -> Iterator[None]:
+    """A process that dispatches: its sign of life is that it has looked for due work lately."""
+    began, look = time.monotonic(), timetable.jobs[dispatch.tick.__name__]
+    heartbeat = Heartbeat(kind, is_well=lambda: time.monotonic() - (look.succeeded_at or began) < TICKS_LATELY)
     heartbeat.start()
     try:
         yield

@@ -345,9 +345,6 @@ LOGGING = {
         "s3transfer": {"level": "WARNING"},
         "urllib3": {"level": "WARNING"},
         "PIL": {"level": "WARNING"},
-        "apscheduler": {"level": "WARNING"},
-        # It warns when a job is due again while it runs: the look of each second on a busy machine. It is done once, and that is meant.
-        "apscheduler.scheduler": {"level": "ERROR"},
         "dramatiq": {"level": "WARNING"},
         # It warns of each request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},

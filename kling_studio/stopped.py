@@ -3,14 +3,16 @@
 from django.utils import timezone
 
 from generations.models import Generation, Process, UnassignedPrediction
+from generations.models.process import DEAD_AFTER
 
 
 def what_runs() -> list[str]:
     """A sentence for each process and each step that may still write to this database."""
     now = timezone.now()
+    # What a wrong clock wrote into the future counts here, as it may live: `--force` is for who knows.
     sentences = [
-        f"{process} gave a sign of life {(now - process.seen_at).total_seconds():.0f} s ago."
-        for process in Process.objects.alive()
+        f"{process} gave a sign of life {max(0, (now - process.seen_at).total_seconds()):.0f} s ago."
+        for process in Process.objects.filter(seen_at__gt=now - DEAD_AFTER)
     ]
     for rows, what in ((Generation.objects, "generation"), (UnassignedPrediction.objects, "unassigned prediction")):
         leases = rows.filter(lease_until__gt=now)

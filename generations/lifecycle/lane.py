@@ -131,7 +131,10 @@ def used(now: datetime) -> Slots:
     there = Q(status=Status.SUBMITTING) | processing | may_be_there(now)
     return Slots(
         at_once=Generation.objects.filter(uploading | there).count(),
-        per_minute=Generation.objects.filter(uploading | Q(submitted_at__gt=now - MINUTE)).count(),
+        # Not what a clock that was wrong says of the future.
+        per_minute=Generation.objects.filter(
+            uploading | Q(submitted_at__gt=now - MINUTE, submitted_at__lte=now + MINUTE)
+        ).count(),
     )
 
 

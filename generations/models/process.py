@@ -3,19 +3,21 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import models
+from django.db.models import Q
 from django.utils import timezone
 
-# Without a sign of life for so long, a process counts as dead; for a day people can still see that it was there.
+# Without a sign of life for so long, a process counts as dead; for a day people can still see that it was there. So much may the
+# clocks of machines differ, too: a sign of life from further in the future is none, but of a clock that was wrong.
 DEAD_AFTER = timedelta(seconds=60)
 FORGOTTEN_AFTER = timedelta(days=1)
 
 
 class ProcessQuerySet(models.QuerySet[Any]):
     def alive(self) -> "ProcessQuerySet":
-        return self.filter(seen_at__gt=timezone.now() - DEAD_AFTER)
+        return self.filter(_seen_within(DEAD_AFTER))
 
     def dead(self) -> "ProcessQuerySet":
-        return self.filter(seen_at__lte=timezone.now() - DEAD_AFTER)
+        return self.exclude(_seen_within(DEAD_AFTER))
 
     def dispatching(self) -> "ProcessQuerySet":
         """Those that look for due work."""
@@ -25,7 +27,12 @@ class ProcessQuerySet(models.QuerySet[Any]):
         return self.filter(kind__in=(Process.Kind.WORKER, Process.Kind.STUDIO))
 
     def forget(self) -> None:
-        self.filter(seen_at__lt=timezone.now() - FORGOTTEN_AFTER).delete()
+        self.exclude(_seen_within(FORGOTTEN_AFTER)).delete()
+
+
+def _seen_within(time: timedelta) -> Q:
+    now = timezone.now()
+    return Q(seen_at__gt=now - time, seen_at__lte=now + time)
 
 
 class Process(models.Model):

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from generations import dispatch
 from generations.models import Generation, Lane, Status, UnassignedPrediction
+from generations.timetable import Timetable
 
 # What the clock jumps over where nothing says when it wants attention, as a paused lane does not.
 MINUTE = timedelta(minutes=1)
@@ -24,28 +25,15 @@ MOVING = {"tick", "resume_if_account_is_back", "refresh_secret"}
 REAL_PAUSE = 0.02
 
 
-class _Collector:
-    """Takes the dispatcher's jobs in a scheduler's place."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Callable[[], object]] = []
-
-    def add_executor(self, *executor: Any) -> None:
-        """Everything here happens in one thread."""
-
-    def add_job(self, job: Any, trigger: str, *, id: str, **options: Any) -> None:
-        """Without what the job is wrapped in, which would close the test's own database connection."""
-        if id in MOVING:
-            self.jobs.append(job.args[0])
-
-
 def live(traveller: time_machine.Traveller, lasting: timedelta, *, look: Callable[[], None] = lambda: None) -> None:
     """Lets so much time pass, or less if nothing waits for anything any more; `look` is called after each thing that happened."""
-    collector = _Collector()
-    dispatch.schedule(collector)  # type: ignore[arg-type]
+    timetable = Timetable()
+    dispatch.schedule(timetable)
+    # Without what a job is wrapped in, which would close the test's own database connection.
+    jobs = [job.run.args[0] for name, job in timetable.jobs.items() if name in MOVING]
     ends = timezone.now() + lasting
     for _ in range(MOST_ROUNDS):
-        for job in collector.jobs:
+        for job in jobs:
             job()
             deliver(look)
         following = _next()

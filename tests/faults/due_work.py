@@ -16,7 +16,6 @@ from unittest import mock
 import dramatiq
 import pytest
 import time_machine
-from apscheduler.schedulers.background import BackgroundScheduler
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.files.storage import default_storage
 from django.test import RequestFactory
@@ -40,6 +39,7 @@ from generations import decisions, dispatch, lifecycle, services, tasks, trash
 from generations.lifecycle import lane
 from generations.lifecycle.lane import Lease
 from generations.models import Generation, Lane, Status, UnassignedPrediction, Video
+from generations.timetable import Timetable
 from generations.wavespeed.client import Client
 from kling_studio.metrics import metrics
 from projects import spend
@@ -310,10 +310,9 @@ def sweep() -> Iterator[DueWorkSweep]:
         yield
 
     def assert_scheduled() -> None:
-        scheduler = BackgroundScheduler()
-        dispatch.schedule(scheduler)
-        [job] = [job for job in scheduler.get_jobs() if job.id == dispatch.tick.__name__]
-        assert job.trigger.interval == timedelta(seconds=dispatch.SECONDS_BETWEEN_TICKS)
+        timetable = Timetable()
+        dispatch.schedule(timetable)
+        assert timetable.jobs[dispatch.tick.__name__].seconds == dispatch.SECONDS_BETWEEN_TICKS
 
     def outstanding() -> float:
         request = RequestFactory().get("/metrics", headers={"Authorization": "Bearer a-token-for-tests"})

@@ -20,7 +20,6 @@ import django
 django.setup()
 
 import dramatiq  # noqa: E402
-from apscheduler.schedulers.background import BackgroundScheduler  # noqa: E402
 from django.conf import settings  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.files.storage import default_storage  # noqa: E402
@@ -31,6 +30,7 @@ from dramatiq.brokers.stub import StubBroker  # noqa: E402
 import kling_studio.urls  # noqa: E402, F401
 from generations import decisions, dispatch, services  # noqa: E402
 from generations.models import Generation, Lane, Status, UnassignedPrediction  # noqa: E402
+from generations.timetable import Timetable  # noqa: E402
 from projects import budgets  # noqa: E402
 from projects.models import Project, SpendEntry  # noqa: E402
 from tests import factories  # noqa: E402
@@ -146,9 +146,9 @@ def start() -> Callable[[], bool]:
 
 def dispatch_until_gone(pipe: int) -> NoReturn:
     """`manage.py dispatch`, until whoever holds the other end of the pipe is gone."""
-    scheduler = BackgroundScheduler()
-    dispatch.schedule(scheduler)
-    scheduler.start()
+    timetable = Timetable()
+    dispatch.schedule(timetable)
+    timetable.start()
     os.read(pipe, 1)
     os._exit(0)
 

@@ -5,7 +5,6 @@ from decimal import Decimal
 from importlib import import_module
 
 import pytest
-from apscheduler.schedulers.background import BackgroundScheduler
 from django.apps import apps
 from django.contrib.auth.models import User
 from django.core import mail
@@ -13,6 +12,7 @@ from django.utils import timezone
 
 from generations import alerts, dispatch, lifecycle, provider, services
 from generations.models import Generation, Lane, Status
+from generations.timetable import Timetable
 from projects import digest, spend
 from projects.models import Alert, AlertKind, Notification, Project, Role
 from tests import factories
@@ -205,11 +205,11 @@ def test_the_dispatchers_jobs_tell_and_mail_by_themselves(
     ended(project, editor, Status.COMPLETED)
     held = factories.reservation(project, amount=5 * DOLLAR)
     spend.charge(held, amount=5 * DOLLAR, key="charge")
-    scheduler = BackgroundScheduler()
-    dispatch.schedule(scheduler)
+    timetable = Timetable()
+    dispatch.schedule(timetable)
 
-    for job in scheduler.get_jobs():
-        job.func()
+    for job in timetable.jobs.values():
+        job.run()
 
     assert sorted((message.to[0], message.subject) for message in mail.outbox) == [
         ("eddie@example.com", "Ready: “Steam” in Coffee"),

@@ -20,6 +20,7 @@ from pytest_django.live_server_helper import LiveServer
 
 from generations import decisions, dispatch, lifecycle, provider, services, tasks, webhooks
 from generations.models import Exchange, Generation, Lane, Status
+from generations.timetable import Timetable
 from tests import factories
 from tests.generations.wavespeed.wire import Request, envelope, serving
 from tests.pipeline import ENDPOINT, file_sha256, history, money, poll_to_end, submit_next, until
@@ -628,19 +629,10 @@ def test_while_the_secret_is_changed_both_are_good(processing: Generation, sende
 
 
 def test_the_dispatcher_asks_for_the_secret_and_for_orphans() -> None:
-    class Scheduler:
-        jobs: list[str] = []
+    timetable = Timetable()
+    dispatch.schedule(timetable)
 
-        def add_job(self, job: Any, trigger: str, **how: Any) -> None:
-            self.jobs.append(how["id"])
-
-        def add_executor(self, *how: Any, **more: Any) -> None:
-            pass
-
-    scheduler = Scheduler()
-    dispatch.schedule(scheduler)
-
-    assert {"refresh_secret", "find_orphans"} <= set(scheduler.jobs)
+    assert {"refresh_secret", "find_orphans"} <= set(timetable.jobs)
 
 
 def test_polls_are_sparser_where_the_provider_calls_back(settings: object) -> None:

@@ -1,19 +1,22 @@
 """Signs of life, and who hears of a dispatcher that gives none."""
 
+import itertools
 import json
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import time_machine
-from apscheduler.schedulers.background import BackgroundScheduler
 from django.contrib.auth.models import User
 from django.core import mail
 from django.utils import timezone
 
 from generations import dispatch
 from generations.models import Process
+from generations.timetable import Timetable
+from kling_studio import health
 from kling_studio.heartbeat import Heartbeat, beating
 from projects.models import Alert, AlertKind, Notification
 from tests.pipeline import until
@@ -63,6 +66,30 @@ def test_process_is_dead_after_a_minute_and_forgotten_after_a_day(clock: time_ma
     assert Process.objects.get().kind == "worker"
 
 
+def test_a_sign_of_life_in_the_future_is_none(clock: time_machine.Traveller) -> None:
+    """A machine began with a clock that was an hour ahead, its dispatcher died, and the clock was put right."""
+    Heartbeat(Process.Kind.DISPATCHER).beat()
+    clock.shift(timedelta(hours=-1))
+
+    assert (Process.objects.alive().count(), Process.objects.dead().count()) == (0, 1)
+    with pytest.raises(health.Failed, match="dispatcher was last seen at"):
+        health.CHECKS["dispatcher"].run()
+    clock.shift(timedelta(days=-1))
+    Process.objects.all().forget()
+    assert not Process.objects.exists()
+
+
+def test_owners_hear_of_a_missing_dispatcher_though_the_clock_went_back(
+    studio_owner: User, clock: time_machine.Traveller
+) -> None:
+    steady = itertools.count(0, 121)
+    web = Heartbeat(Process.Kind.WEB, clock=lambda: float(next(steady)))
+    clock.shift(timedelta(hours=-1))
+    web.beat()
+
+    assert Alert.objects.get().kind == AlertKind.DISPATCHER
+
+
 def test_process_that_is_not_well_gives_no_sign(clock: time_machine.Traveller) -> None:
     Heartbeat(Process.Kind.DISPATCHER, is_well=lambda: False).beat()
 
@@ -71,18 +98,18 @@ def test_process_that_is_not_well_gives_no_sign(clock: time_machine.Traveller) -
 
 @pytest.mark.django_db(transaction=True)
 def test_dispatching_process_is_alive_while_it_ticks() -> None:
-    scheduler = BackgroundScheduler()
-    scheduler.add_job(str, "interval", seconds=0.1, id=dispatch.tick.__name__)
-    scheduler.start()
-    with beating(Process.Kind.DISPATCHER, scheduler):
+    timetable = Timetable()
+    timetable.every(0.1, dispatch.tick.__name__, str)
+    timetable.start()
+    with beating(Process.Kind.DISPATCHER, timetable):
         until(Process.objects.dispatching().alive().exists)
-    scheduler.shutdown(wait=True)
+    timetable.stop()
 
     assert not Process.objects.exists()
 
 
 def test_owners_hear_once_of_a_dispatcher_that_is_missing(studio_owner: User, clock: time_machine.Traveller) -> None:
-    web, worker = Heartbeat(Process.Kind.WEB), Heartbeat(Process.Kind.WORKER)
+    web, worker = Heartbeat(Process.Kind.WEB, clock=time.time), Heartbeat(Process.Kind.WORKER, clock=time.time)
     web.beat()
     clock.shift(timedelta(seconds=115))
     web.beat()
@@ -101,7 +128,7 @@ def test_owners_hear_once_of_a_dispatcher_that_is_missing(studio_owner: User, cl
 
 
 def test_owners_hear_of_the_next_outage_too(studio_owner: User, clock: time_machine.Traveller) -> None:
-    web, dispatcher = Heartbeat(Process.Kind.WEB), Heartbeat(Process.Kind.DISPATCHER)
+    web, dispatcher = Heartbeat(Process.Kind.WEB, clock=time.time), Heartbeat(Process.Kind.DISPATCHER)
     clock.shift(timedelta(minutes=3))
     web.beat()
     dispatcher.beat()
@@ -116,7 +143,7 @@ def test_owners_hear_of_the_next_outage_too(studio_owner: User, clock: time_mach
 
 
 def test_nobody_hears_of_a_dispatcher_that_is_there(studio_owner: User, clock: time_machine.Traveller) -> None:
-    web, dispatcher = Heartbeat(Process.Kind.WEB), Heartbeat(Process.Kind.STUDIO)
+    web, dispatcher = Heartbeat(Process.Kind.WEB, clock=time.time), Heartbeat(Process.Kind.STUDIO)
     for _ in range(10):
         dispatcher.beat()
         web.beat()

@@ -3,15 +3,12 @@
 import json
 import logging
 import logging.config
-import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import dramatiq
 import pytest
-from apscheduler.events import EVENT_JOB_MAX_INSTANCES
-from apscheduler.schedulers.background import BackgroundScheduler
 from django.conf import settings
 from dramatiq.brokers.stub import StubBroker
 from structlog.contextvars import bound_contextvars, get_contextvars
@@ -100,25 +97,3 @@ def test_lines_of_a_dispatchers_job_name_it(db: None) -> None:
     dispatch._run(look)
 
     assert (seen, get_contextvars()) == ([{"job": "look"}], {})
-
-
-def test_a_job_that_takes_longer_than_its_interval_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    """As the look for due work does on a busy machine; what a job raises is told."""
-    skipped, ends = threading.Event(), threading.Event()
-
-    def fail() -> None:
-        ends.wait(30)
-        raise ValueError("a bug")
-
-    scheduler = BackgroundScheduler()
-    scheduler.add_listener(lambda event: skipped.set(), EVENT_JOB_MAX_INSTANCES)
-    scheduler.add_listener(lambda event: scheduler.remove_all_jobs(), EVENT_JOB_MAX_INSTANCES)
-    scheduler.add_job(fail, "interval", seconds=0.1, max_instances=1)
-    scheduler.start()
-    assert skipped.wait(30)
-    ends.set()
-    scheduler.shutdown(wait=True)
-
-    assert [(record.name, record.levelname) for record in caplog.records] == [
-        ("apscheduler.executors.default", "ERROR")
-    ]

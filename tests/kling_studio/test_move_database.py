@@ -1,11 +1,14 @@
 """What `manage.py move_database` refuses before it begins. The move itself: tests/services/test_move_database.py."""
 
+import threading
 from datetime import timedelta
+from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
+from generations import restored
 from generations.models import Generation, Lane, Process
 from kling_studio import stopped
 from projects.models import Project
@@ -52,3 +55,36 @@ def test_a_row_that_a_worker_has_is_waited_for(project: Project) -> None:
 @pytest.mark.parametrize("url", ["sqlite:///elsewhere.sqlite3", "nonsense", "mysql://a:wrong-password@b/c"])
 def test_a_target_that_is_no_postgresql_is_refused(url: str) -> None:
     assert refusal(url) == "--to takes postgres://user:password@host:5432/name."
+
+
+# --- Whether it stands still, for a database that has its own tools ------------------------------------------------
+
+
+def test_check_stopped_names_what_still_runs_and_waits_for_it() -> None:
+    process = Process.objects.create(kind=Process.Kind.WORKER, host="here", pid=7)
+    with pytest.raises(CommandError, match=r"The studio runs:\nWorker 7 on here gave a sign of life 0 s ago"):
+        call_command("check_stopped")
+
+    ends = threading.Timer(0.5, Process.objects.filter(pk=process.pk).delete)
+    ends.start()
+    out = StringIO()
+    call_command("check_stopped", "--wait", "30", stdout=out)
+    ends.join()
+
+    assert "The studio stands still" in out.getvalue()
+
+
+def test_what_a_wrong_clock_wrote_may_live() -> None:
+    Process.objects.create(kind=Process.Kind.WORKER, host="here", pid=7, seen_at=timezone.now() + timedelta(hours=1))
+
+    assert len(stopped.what_runs()) == 1
+
+
+def test_processes_of_the_backup_do_not_count_as_dead_after_a_restore() -> None:
+    """Of PostgreSQL, whose own tools bring them back with the rest."""
+    Process.objects.create(kind=Process.Kind.WEB, host="here", pid=7, seen_at=timezone.now() - timedelta(hours=5))
+    living = Process.objects.create(kind=Process.Kind.WEB, host="here", pid=8)
+
+    restored.pause("The database is an earlier one.")
+
+    assert [process.pk for process in Process.objects.all()] == [living.pk]

@@ -1,6 +1,7 @@
 """The pages that people see before they are in: invitations and forgotten passwords."""
 
 import re
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -9,9 +10,14 @@ from django.test import Client
 
 from projects import members, permissions
 from projects.models import Project, Role
-from tests import factories
+from tests import factories, post
 
 PASSWORD = "correct horse 9 staple"
+
+
+@pytest.fixture(autouse=True)
+def _empty_post() -> None:
+    post.forget()
 
 
 @pytest.fixture
@@ -133,6 +139,8 @@ def test_password_reset_by_e_mail(client: Client, editor: User) -> None:
     asked = client.post(
         "/accounts/password-reset/", {"email": editor.email}, headers={"host": "localhost"}, follow=True
     )
+    assert mail.outbox == [], "the request takes no longer for who has an account"
+    post.deliver()
     [message] = mail.outbox
     [link] = re.findall(r"^http://127\.0\.0\.1:8000(/\S+)$", message.body, re.MULTILINE)
     form = client.get(link, follow=True)
@@ -154,6 +162,19 @@ def test_password_reset_answers_strangers_the_same_and_sends_nothing(client: Cli
     off.set_password(PASSWORD)
     off.save()
     response = client.post("/accounts/password-reset/", {"email": email}, follow=True)
+    post.deliver()
 
     assert "Check your e-mail" in text(response.content)
     assert mail.outbox == []
+
+
+@pytest.mark.parametrize("email", ["nobody@example.com", "eddie@example.com"])
+def test_a_request_for_a_new_password_asks_nothing_of_the_database_or_the_mail_server(
+    client: Client, editor: User, email: str, django_assert_num_queries: Any, settings: Any
+) -> None:
+    """So that its time tells nobody who has an account."""
+    settings.EMAIL_BACKEND = "nowhere.EmailBackend"
+    with django_assert_num_queries(0):
+        response = client.post("/accounts/password-reset/", {"email": email})
+
+    assert response["Location"] == "/accounts/password-reset/sent/"

@@ -1,26 +1,41 @@
 import signal
+from threading import Event
 from types import FrameType
 from typing import Any
 
-from apscheduler.schedulers.blocking import BlockingScheduler
 from django.core.management.base import BaseCommand
 
 from generations import dispatch
 from generations.models import Process
+from generations.timetable import Timetable
 from kling_studio.heartbeat import beating
+
+
+class _Ended(Exception):
+    """A signal told this process to end."""
 
 
 class Command(BaseCommand):
     help = "Finds due work and hands it to the workers, once a second. Any number may run; SIGTERM ends it after the present look."
 
     def handle(self, **options: Any) -> None:
-        scheduler = BlockingScheduler()
-        dispatch.schedule(scheduler)
+        timetable = Timetable()
+        dispatch.schedule(timetable)
+        for each in SIGNALS:
+            signal.signal(each, _end)
+        with beating(Process.Kind.DISPATCHER, timetable):
+            timetable.start()
+            try:
+                Event().wait()
+            except _Ended:
+                timetable.stop()
 
-        def stop(signum: int, frame: FrameType | None) -> None:
-            scheduler.shutdown(wait=False)
 
-        signal.signal(signal.SIGTERM, stop)
-        signal.signal(signal.SIGINT, stop)
-        with beating(Process.Kind.DISPATCHER, scheduler):
-            scheduler.start()
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def _end(signum: int, frame: FrameType | None) -> None:
+    """The first one ends it; what comes while it ends is the echo."""
+    for each in SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+    raise _Ended
