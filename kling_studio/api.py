@@ -17,17 +17,16 @@ from django.core.exceptions import (
     SuspiciousOperation,
     ValidationError,
 )
-from django.db import IntegrityError
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.log import log_response
-from django.views.decorators.csrf import csrf_exempt
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
-from drf_spectacular.views import SpectacularSwaggerSplitView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from drf_standardized_errors.handler import ExceptionHandler as StandardHandler
 from knox.auth import TokenAuthentication as KnoxAuthentication
 from rest_framework import exceptions, serializers, status
@@ -43,7 +42,7 @@ from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from kling_studio import throttling
+from kling_studio import throttling, unanswered
 
 log = structlog.get_logger(__name__)
 
@@ -63,6 +62,8 @@ class ApiError(exceptions.APIException):
         super().__init__(detail, code)
         self.status_code = status_code
         self.members = members
+        # Seconds, for `Retry-After`.
+        self.wait: int | None = None
 
 
 @singledispatch
@@ -106,6 +107,16 @@ def _(error: IntegrityError) -> Exception:
     return ApiError(status.HTTP_409_CONFLICT, "conflict", detail)
 
 
+@as_api_error.register(OperationalError)
+@as_api_error.register(InterfaceError)
+def _(error: Exception) -> Exception:
+    if not unanswered.database_is_away(error):
+        return error
+    refusal = ApiError(status.HTTP_503_SERVICE_UNAVAILABLE, "database_away", unanswered.AWAY_FOR_PROGRAMS)
+    refusal.wait = unanswered.RETRY_AFTER
+    return refusal
+
+
 def too_large(limit: int) -> ApiError:
     detail = f"The body of this request is too large: at most {limit / 1e6:g} MB."
     return ApiError(status.HTTP_413_REQUEST_ENTITY_TOO_LARGE, "too_large", detail)
@@ -141,17 +152,6 @@ def sendable(data: dict[str, Any]) -> dict[str, Any]:
     """The same with halves of surrogate pairs, which a client's own JSON may have brought, replaced: UTF-8 can't carry them."""
     sent: dict[str, Any] = json.loads(json.dumps(data, ensure_ascii=False, default=str).encode("utf-8", "replace"))
     return sent
-
-
-@csrf_exempt
-def not_found(request: HttpRequest, path: str = "") -> JsonResponse:
-    """Unknown addresses below `/api/` get the API's error shape too."""
-    error = {
-        "code": "not_found",
-        "detail": "There is no such address. The addresses are listed at /api/v1/docs/.",
-        "attr": None,
-    }
-    return JsonResponse({"type": "client_error", "errors": [error]}, status=status.HTTP_404_NOT_FOUND)
 
 
 class ErrorItem(serializers.Serializer):
@@ -267,11 +267,24 @@ class Throttle(UserRateThrottle):
     rate = "1200/minute"
 
 
+class Options:
+    """OPTIONS says which methods there are, and no more."""
+
+    allowed_methods: list[str]
+
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
+        return HttpResponse(status=status.HTTP_204_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
+
+
 # --- The documentation -----------------------------------------------------------------------------------------------
 
 
+class SchemaDocument(Options, SpectacularAPIView):
+    """The OpenAPI document."""
+
+
 @method_decorator(csp_replace({"script-src": [SELF]}), name="dispatch")
-class Docs(SpectacularSwaggerSplitView):
+class Docs(Options, SpectacularSwaggerSplitView):
     """Swagger UI, whose first script is a file of its own: inline ones are refused."""
 
 
@@ -303,7 +316,7 @@ class Schema(AutoSchema):
         return {**bodies, "4XX": self._get_response_for_code(Error, "4XX")}  # type: ignore[no-untyped-call]
 
 
-class Api(GenericViewSet):
+class Api(Options, GenericViewSet):
     """What every view of the API is."""
 
     authentication_classes = [TokenAuthentication, SessionAuthentication]

@@ -1,14 +1,25 @@
 from django.contrib import admin
+from django.http import Http404, HttpRequest
+from django.http.response import HttpResponseBase
 from django.urls import include, path
-from drf_spectacular.views import SpectacularAPIView
 
 from generations.admin import navigation, spend
-from kling_studio.api import Docs, not_found
+from kling_studio.api import Docs, SchemaDocument
 from kling_studio.health import livez, readyz
 from kling_studio.media import media
 from kling_studio.metrics import metrics
 from kling_studio.throttling import limited
+from kling_studio.unanswered import api_not_found
 from projects.admin import tokens
+
+handler400 = "kling_studio.unanswered.bad_request"
+handler404 = "kling_studio.unanswered.page_not_found"
+handler500 = "kling_studio.unanswered.server_error"
+
+
+def nothing_here(request: HttpRequest, rest: str) -> HttpResponseBase:
+    raise Http404
+
 
 urlpatterns = [
     path("livez", livez, name="livez"),
@@ -20,12 +31,14 @@ urlpatterns = [
     path("admin/login/", limited("login", limit=30, seconds=300)(admin.site.login)),
     path("admin/tokens/", admin.site.admin_view(tokens.page), name="tokens"),
     path("admin/tokens/<str:pk>/revoke/", admin.site.admin_view(tokens.revoke), name="token-revoke"),
+    # “View on site” of Django, which no row of ours has, and which fails at an id that is no UUID.
+    path("admin/r/<path:rest>", admin.site.admin_view(nothing_here)),
     path("admin/", admin.site.urls),
     path("media/<str:signature>/<path:name>", media, name="media"),
     path("", include("projects.urls")),
     path("api/v1/", include("projects.api.urls")),
     path("api/v1/", include("generations.api.urls")),
-    path("api/v1/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/v1/schema/", SchemaDocument.as_view(), name="schema"),
     path("api/v1/docs/", Docs.as_view(), name="docs"),
-    path("api/<path:path>", not_found),
+    path("api/<path:path>", api_not_found),
 ]

@@ -61,6 +61,7 @@ ADMIN = {
     "admin/password_change/": "GET person, POST person",
     "admin/password_change/done/": "GET person",
     "admin/r/<path:content_type_id>/<path:object_id>/": "GET nobody, POST nobody",
+    "admin/r/<path:rest>": "GET nobody, POST nobody",
     "admin/search/": "GET person, POST person",
     "admin/spend/": "GET person, POST person",
     "admin/tokens/": "GET person, POST person",

@@ -86,6 +86,7 @@ class Route:
             "top_up_id": lambda: world.rows["top-up of projects.budget"].pk,
             "kind": lambda: "generate",
             "path": lambda: "no/such/address",
+            "rest": lambda: "1/no-uuid/",
             "url": lambda: "no/such/address",
             "app_label": lambda: "generations",
             "content_type_id": lambda: 1,
