@@ -48,8 +48,8 @@ class UnfinishedUpload:
 def files_under(folder: str) -> dict[str, StoredFile]:
     """Every file in `folder` and below it, by name; none if there is no such folder."""
     with reading():
-        bucket = _s3_bucket()
-        found = _walked(folder) if bucket is None else _listed(bucket, folder)
+        listed = getattr(default_storage, "files_under", None)
+        found = (StoredFile(*file) for file in listed(folder)) if listed else _walked(folder)
         return {file.name: file for file in found}
 
 
@@ -111,13 +111,6 @@ def abort(upload: UnfinishedUpload) -> None:
         bucket.meta.client.abort_multipart_upload(
             Bucket=bucket.name, Key=_s3_key(upload.name), UploadId=upload.upload_id
         )
-
-
-def _listed(bucket: Any, folder: str) -> Iterator[StoredFile]:
-    """A thousand a request, with their sizes; one by one would be a request for each file."""
-    start = _s3_key("")
-    for item in bucket.objects.filter(Prefix=_s3_key(f"{folder}/")):
-        yield StoredFile(item.key.removeprefix(start), item.size, item.last_modified)
 
 
 def _walked(folder: str) -> Iterator[StoredFile]:

@@ -188,11 +188,11 @@ def measured(name: str, alive: Callable[[], None]) -> tuple[int, str]:
 
 def chunks(name: str) -> Iterator[bytes]:
     """A stored file as it comes from the storage."""
+    if pieces := getattr(default_storage, "pieces", None):
+        yield from pieces(name, READ_BYTES)
+        return
     with default_storage.open(name, "rb") as file:
-        # django-storages would first copy an S3 object to this machine, in one call that nothing can be done in.
-        s3_object = getattr(file, "obj", None)
-        source = s3_object.get()["Body"] if s3_object else file
-        yield from iter(partial(source.read, READ_BYTES), b"")
+        yield from iter(partial(file.read, READ_BYTES), b"")
 
 
 def explained(error: Exception) -> str:

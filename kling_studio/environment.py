@@ -2,7 +2,7 @@
 
 import ipaddress
 from typing import Any
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from environs import EnvError, FileAwareEnv, ValidationError, validate
 from environs.exceptions import EnvValidationError
@@ -22,11 +22,6 @@ env = Env(strip_whitespace=True)
 above_zero = validate.Range(min=0, min_inclusive=False)
 at_least_one = validate.Range(min=1)
 
-STORAGE_BACKENDS = {
-    "s3": "kling_studio.object_storage.S3",
-    "gs": "storages.backends.gcloud.GoogleCloudStorage",
-    "azure": "storages.backends.azure_storage.AzureStorage",
-}
 BROKERS = {
     "stub": "dramatiq.brokers.stub.StubBroker",
     "redis": "dramatiq.brokers.redis.RedisBroker",
@@ -39,77 +34,9 @@ BROKERS = {
 REDIS_HEARTBEAT_TIMEOUT = 5_000
 
 
-def storage(url: str, *, url_seconds: int) -> dict[str, Any]:
-    """The entry of Django's STORAGES for `file:///folder`, `s3://bucket/prefix?region_name=…`, `gs://…` or `azure://…`.
-
-    Query parameters are the options of that django-storages backend.
-    """
-    parts = _parts("STORAGE_URL", url)
-    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
-        return {
-            "BACKEND": "kling_studio.media.SignedFileSystemStorage",
-            "OPTIONS": {"location": unquote(parts.path)},
-        }
-    if parts.scheme not in STORAGE_BACKENDS or not parts.netloc:
-        raise EnvError("STORAGE_URL: Use file:///folder, s3://bucket, gs://bucket or azure://container.")
-    options: dict[str, Any] = {"location": parts.path.strip("/"), **dict(parse_qsl(parts.query))}
-    if parts.scheme == "s3":
-        options |= {
-            "bucket_name": parts.netloc,
-            "file_overwrite": False,
-            "signature_version": "s3v4",
-            "querystring_expire": url_seconds,
-        }
-    elif parts.scheme == "gs":
-        options |= {
-            "bucket_name": parts.netloc,
-            "file_overwrite": False,
-            "signature_version": "s3v4",
-            "expiration": url_seconds,
-            "max_memory_size": 8_000_000,
-        }
-    else:
-        options |= {"azure_container": parts.netloc, "overwrite_files": False, "expiration_secs": url_seconds}
-    return {"BACKEND": STORAGE_BACKENDS[parts.scheme], "OPTIONS": options}
-
-
-def media_sources(url: str) -> list[str]:
-    """Where a browser finds pictures and videos of the storage `url`, as sources of a Content-Security-Policy; none: here alone.
-
-    Both ways to address a bucket are among them, as its library chooses by name and region.
-    """
-    parts = _parts("STORAGE_URL", url)
-    options, name = dict(parse_qsl(parts.query)), parts.netloc
-    if parts.scheme == "file":
-        return []
-    if options.get("custom_domain"):
-        return [f"{options.get('url_protocol', 'https:')}//{options['custom_domain']}"]
-    if parts.scheme == "s3":
-        return _of_s3(name, options.get("region_name", ""), options.get("endpoint_url", ""))
-    if parts.scheme == "gs":
-        return [f"{options.get('custom_endpoint', 'https://storage.googleapis.com').rstrip('/')}/{name}/"]
-    told = dict(part.partition("=")[::2] for part in options.get("connection_string", "").split(";"))
-    account = options.get("account_name") or told.get("AccountName", "")
-    suffix = options.get("endpoint_suffix") or told.get("EndpointSuffix", "core.windows.net")
-    return [f"https://{account}.blob.{suffix}/{name}/"] if account else []
-
-
-def _of_s3(bucket: str, region: str, endpoint: str) -> list[str]:
-    if endpoint:
-        server = urlsplit(endpoint)
-        return [f"{server.scheme}://{server.netloc}/{bucket}/", f"{server.scheme}://{bucket}.{server.netloc}"]
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    hosts = ["s3", *([f"s3.{region}"] if region else [])]
-    return [address for host in hosts for address in _both_ways(bucket, f"{host}.{domain}")]
-
-
-def _both_ways(bucket: str, host: str) -> list[str]:
-    return [f"https://{bucket}.{host}", f"https://{host}/{bucket}/"]
-
-
 def broker(url: str) -> dict[str, Any]:
     """The broker class and options of `DRAMATIQ_BROKER` for `stub://`, `redis://…` or `amqp://…`."""
-    scheme = _parts("DRAMATIQ_BROKER_URL", url).scheme
+    scheme = url_parts("DRAMATIQ_BROKER_URL", url).scheme
     if scheme not in BROKERS:
         raise EnvError("DRAMATIQ_BROKER_URL: Use stub://, redis://host:6379/0 or amqp://user:password@host:5672.")
     options: dict[str, Any] = {} if scheme == "stub" else {"url": url}
@@ -118,7 +45,7 @@ def broker(url: str) -> dict[str, Any]:
     return {"BROKER": BROKERS[scheme], "OPTIONS": options}
 
 
-def _parts(name: str, url: str) -> SplitResult:
+def url_parts(name: str, url: str) -> SplitResult:
     """Python's own errors about URLs quote pieces of them, which can be pieces of a password."""
     try:
         parts = urlsplit(url)

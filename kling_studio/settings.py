@@ -9,7 +9,7 @@ from urllib.parse import quote
 import structlog
 from environs import EnvError, validate
 
-from kling_studio import environment, headers, logs
+from kling_studio import environment, headers, logs, object_storage
 from kling_studio.environment import above_zero, at_least_one, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -123,7 +123,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 MEDIA_URL_SECONDS = env.int("MEDIA_URL_SECONDS", default=3600, validate=validate.Range(min=60))
 STORAGE_URL = env.str("STORAGE_URL", default=f"file://{quote(str(STUDIO_HOME))}/media")
 STORAGES = {
-    "default": environment.storage(STORAGE_URL, url_seconds=MEDIA_URL_SECONDS),
+    "default": object_storage.entry(STORAGE_URL, url_seconds=MEDIA_URL_SECONDS),
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 # What stays free on each disk beside what the videos on their way need: below it, nothing is submitted.
@@ -269,7 +269,7 @@ SECURE_CONTENT_TYPE_NOSNIFF = True
 X_FRAME_OPTIONS = "DENY"
 MEDIA_ORIGINS: list[str] = env.list("MEDIA_ORIGINS", default=[], subcast=str.strip, validate=environment.origins)
 CONTENT_SECURITY_POLICY = {
-    "DIRECTIVES": headers.of_pages([*environment.media_sources(STORAGE_URL), *MEDIA_ORIGINS], https=HTTPS)
+    "DIRECTIVES": headers.of_pages([*object_storage.sources(STORAGE_URL), *MEDIA_ORIGINS], https=HTTPS)
 }
 
 # --- Admin ------------------------------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.test import Client, override_settings
-from storages.backends.s3 import S3Storage
 
 from kling_studio import headers
-from kling_studio.environment import media_sources, storage
+from kling_studio.object_storage import entry
+from kling_studio.object_storage import sources as media_sources
+from kling_studio.object_storage.s3 import S3
 from projects.models import Project
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -114,8 +115,8 @@ def test_with_https_browsers_keep_to_it() -> None:
     ],
 )
 def test_the_policy_lets_in_what_the_storage_s_own_urls_name(url: str) -> None:
-    options = storage(url, url_seconds=60)["OPTIONS"] | {"access_key": "key", "secret_key": "secret"}
-    address = S3Storage(**options).url("videos/a.mp4")
+    options = entry(url, url_seconds=60)["OPTIONS"] | {"access_key": "key", "secret_key": "secret"}
+    address = S3(**options).url("videos/a.mp4")
 
     sources = media_sources(url)
     assert any(address.startswith(source.rstrip("/") + "/") for source in sources), (address, sources)

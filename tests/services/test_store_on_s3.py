@@ -21,7 +21,7 @@ from django.utils import timezone
 from generations import inventory, lifecycle, naming, room, sanity
 from generations.models import Generation, Status, Video
 from generations.storing import StoreFailed, fetch_and_store
-from kling_studio import environment
+from kling_studio import object_storage
 from projects.models import Alert, AlertKind, Project
 from tests.generations.conftest import budget, control, draft, make_sandbox, processing, queued, sandbox, wavespeed
 from tests.generations.test_check_storage import stored_video
@@ -57,7 +57,7 @@ def bucket(settings: object, s3: Any, monkeypatch: pytest.MonkeyPatch) -> Iterat
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
     name = f"store-{uuid.uuid4().hex[:12]}"
     url = f"s3://{name}/studio?endpoint_url={os.environ['TEST_S3_ENDPOINT_URL']}&region_name=us-east-1"
-    settings.STORAGES = {**settings.STORAGES, "default": environment.storage(url, url_seconds=60)}
+    settings.STORAGES = {**settings.STORAGES, "default": object_storage.entry(url, url_seconds=60)}
     yield name
     default_storage.bucket.meta.client.close()
     if name in [each["Name"] for each in s3.list_buckets()["Buckets"]]:
