@@ -3,11 +3,9 @@
 import re
 import unicodedata
 from pathlib import PurePosixPath
-from urllib.parse import urlencode
 
-from django.core.files.storage import Storage
+from django.core.files.storage import default_storage
 from django.db.models import Q
-from django.utils.http import content_disposition_header
 
 from generations.models import Generation, Video
 
@@ -18,12 +16,6 @@ KEPT = {"Lu", "Ll", "Lt", "Lm", "Lo", "Mn", "Mc", "Nd", "Nl", "No"}
 # They choose between two looks of the character before them, such as an emoji that is not kept itself.
 VARIATION_SELECTORS = re.compile("[\ufe00-\ufe0f]")
 PICTURE_ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".heic", ".heif", ".tif", ".tiff", ".gif", ".avif"}
-# By the backend: which parameter of its signed addresses sets the Content-Disposition of the answer.
-DISPOSITION_PARAMETERS = {
-    "storages.backends.s3": "ResponseContentDisposition",
-    "storages.backends.gcloud": "response_disposition",
-    "storages.backends.azure_storage": "content_disposition",
-}
 
 
 def download_name(video: Video) -> str:
@@ -62,20 +54,7 @@ def take(generation: Generation) -> int:
 
 def download_url(video: Video) -> str:
     """A signed address, from which browsers save the file under its `download_name` (RFC 6266)."""
-    storage, name = video.file.storage, download_name(video)
-    parameter = _disposition_parameter(storage)
-    if parameter:
-        # Unsigned addresses take no parameters: there the file keeps the name that it is stored under.
-        is_signed = getattr(storage, "querystring_auth", True)
-        told = {parameter: content_disposition_header(True, name)} if is_signed else None
-        return str(storage.url(video.file.name, parameters=told))  # type: ignore[call-arg]
-    url = video.file.url
-    return url if "?" in url else f"{url}?{urlencode({'download': name})}"
-
-
-def _disposition_parameter(storage: Storage) -> str | None:
-    backends = (DISPOSITION_PARAMETERS.get(each.__module__) for each in type(storage).__mro__)
-    return next(filter(None, backends), None)
+    return str(default_storage.download_url(video.file.name, download_name(video)))  # type: ignore[attr-defined]
 
 
 def _picture(generation: Generation) -> str:

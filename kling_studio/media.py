@@ -11,6 +11,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.core.exceptions import SuspiciousFileOperation
@@ -54,6 +55,10 @@ class SignedFileSystemStorage(FileSystemStorage):
             raise ValueError("A file without a name has no URL.")
         signature = signer().sign(name).removeprefix(f"{name}:")
         return f"{self.base_url}{signature}/{filepath_to_uri(name)}"
+
+    def download_url(self, name: str, file_name: str) -> str:
+        """An address from which browsers save the file as `file_name`."""
+        return f"{self.url(name)}?{urlencode({'download': file_name})}"
 
 
 def _sync(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from azure.core.exceptions import ResourceNotFoundError
 from azure.storage.blob import BlobPrefix, BlobServiceClient, ContentSettings
 from django.core.files.base import File
+from django.utils.http import content_disposition_header
 from storages.backends.azure_storage import AzureStorage
 
 from kling_studio.object_storage import PIECE_BYTES
@@ -78,6 +79,10 @@ class Azure(AzureStorage):
             name = item.name.removeprefix(start).strip("/")
             (folders if isinstance(item, BlobPrefix) else files).append(name)
         return folders, files
+
+    def download_url(self, name: str, file_name: str) -> str:
+        """An address from which browsers save the file as `file_name`."""
+        return str(self.url(name, parameters={"content_disposition": content_disposition_header(True, file_name)}))
 
     def pieces(self, name: str, size: int) -> Iterator[bytes]:
         """The file as it comes, in pieces of the client's own size."""

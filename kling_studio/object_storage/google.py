@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+from django.utils.http import content_disposition_header
 from google.api_core.exceptions import NotFound
 from google.cloud.storage import Client
 from google.oauth2.service_account import Credentials
@@ -63,6 +64,10 @@ class Google(GoogleCloudStorage):
         with _missing(name):
             modified: datetime = super().get_modified_time(name)
             return modified
+
+    def download_url(self, name: str, file_name: str) -> str:
+        """An address from which browsers save the file as `file_name`."""
+        return str(self.url(name, parameters={"response_disposition": content_disposition_header(True, file_name)}))
 
     def pieces(self, name: str, size: int) -> Iterator[bytes]:
         """The file as it comes, `size` bytes at a time."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
+from django.utils.http import content_disposition_header
 from storages.backends.s3 import S3Storage
 
 from kling_studio.object_storage import PIECE_BYTES
@@ -29,6 +30,11 @@ class S3(S3Storage):
             "max_memory_size": PIECE_BYTES,
             "request_checksum_calculation": "when_supported",
         }
+
+    def download_url(self, name: str, file_name: str) -> str:
+        """An address from which browsers save the file as `file_name`; unsigned ones take no parameters, and name it as it is stored."""
+        told = {"ResponseContentDisposition": content_disposition_header(True, file_name)}
+        return str(self.url(name, parameters=told if self.querystring_auth else None))
 
     def pieces(self, name: str, size: int) -> Iterator[bytes]:
         """The file as it comes; django-storages would copy all of it to this machine first, in one call."""

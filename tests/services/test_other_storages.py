@@ -182,6 +182,8 @@ def test_azure_serves_what_is_signed_and_nothing_else(azure: str) -> None:
 
     address = default_storage.url(name)
 
+    with urllib.request.urlopen(default_storage.download_url(name, "Frühling.mp4"), timeout=10) as answer:
+        assert answer.headers["Content-Disposition"] == "attachment; filename*=utf-8''Fr%C3%BChling.mp4"
     with urllib.request.urlopen(address, timeout=10) as answer:
         assert (answer.read(), answer.headers["Content-Type"]) == (b"0123456789", "video/mp4")
     sources = object_storage.sources(
@@ -205,6 +207,8 @@ def test_google_signs_addresses_that_end(google: str) -> None:
     assert told["X-Goog-Expires"] == ["60"]
     assert told["X-Goog-Credential"][0].startswith("studio@example.com/")
     assert len(told["X-Goog-Signature"][0]) == 512
+    kept = parse_qs(urlsplit(default_storage.download_url(name, "a.mp4")).query)
+    assert kept["response-content-disposition"] == ['attachment; filename="a.mp4"']
 
 
 def test_a_missing_bucket_is_told_and_no_missing_file(settings: object, bucket: str) -> None:
