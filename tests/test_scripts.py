@@ -13,6 +13,7 @@ SCRIPTS = [
     "script/chaos",
     "script/demo",
     "script/lint",
+    "script/pythons",
     "script/server",
     "script/services",
     "script/test",
@@ -21,7 +22,7 @@ SCRIPTS = [
 # What the scripts may use on a bare machine, without any Python and without uv.
 TOOLS = ["bash", "cat", "dirname", "env", "flock", "rm"]
 NO_PYTHON = (
-    "script/bootstrap: needs Python 3.11 or newer with its venv module: "
+    "script/bootstrap: needs Python 3.11, 3.12 or 3.13 with its venv module: "
     "apt-get install python3 python3-venv (or set PYTHON to where one is).\n"
 )
 MARKED_TESTS = """

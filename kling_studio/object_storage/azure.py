@@ -42,7 +42,8 @@ class Azure(AzureStorage):
     def _get_service_client(self) -> BlobServiceClient:
         if self.connection_string is not None:
             return BlobServiceClient.from_connection_string(self.connection_string, **self.client_options)
-        return super()._get_service_client()
+        client: BlobServiceClient = super()._get_service_client()
+        return client
 
     def _save(self, name: str, content: File) -> str:
         """With `content` as it is: django-storages would take the file out of it, and its reads renew the lease."""
@@ -74,7 +75,8 @@ class Azure(AzureStorage):
     def listdir(self, path: str = "") -> tuple[list[str], list[str]]:
         """The names of the folders and files right below `path`; django-storages lists every file below it, with its path."""
         start = self._prefix(path)
-        folders, files = [], []
+        folders: list[str] = []
+        files: list[str] = []
         for item in self.client.walk_blobs(name_starts_with=start, timeout=self.timeout):
             name = item.name.removeprefix(start).strip("/")
             (folders if isinstance(item, BlobPrefix) else files).append(name)

@@ -27,6 +27,9 @@ def _missing(name: str) -> Iterator[None]:
 class Google(GoogleCloudStorage):
     """Uploads in pieces, of which one is in memory. Credentials are a service account's file, or the machine's own."""
 
+    project_id: str | None
+    _client: Client | None
+
     def __init__(self, **settings: Any) -> None:
         if "expiration" in settings:
             settings["expiration"] = timedelta(seconds=settings["expiration"])

@@ -16,6 +16,8 @@ from kling_studio.object_storage import PIECE_BYTES
 class S3(S3Storage):
     """Uploads in the thread of whoever stores, part by part: one part is in memory, and each read can renew a lease."""
 
+    client_config: Config
+
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         checksums = self.request_checksum_calculation
