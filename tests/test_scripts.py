@@ -160,6 +160,8 @@ def test_services_env_tells_the_tests_where_everything_is() -> None:
         "export TEST_REDIS_URL=redis://127.0.0.1:6379/9",
         "export TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:5672",
         "export TEST_S3_ENDPOINT_URL=http://127.0.0.1:5055",
+        "export TEST_GCS_ENDPOINT_URL=http://127.0.0.1:5056",
+        "export TEST_AZURE_ENDPOINT_URL=http://127.0.0.1:5057",
         "export CHROMIUM_PATH=/opt/my\\ chromium",
     ]
 
