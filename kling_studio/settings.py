@@ -87,6 +87,7 @@ MIDDLEWARE = [
 ]
 
 ROOT_URLCONF = "kling_studio.urls"
+CSRF_FAILURE_VIEW = "kling_studio.error_pages.csrf_failure"
 WSGI_APPLICATION = "kling_studio.wsgi.application"
 TEMPLATES = [
     {

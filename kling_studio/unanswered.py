@@ -11,11 +11,11 @@ from django.core.exceptions import DisallowedHost
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import render
 from django.urls import Resolver404, resolve
 from django.utils.cache import add_never_cache_headers
-from django.views import defaults
 from django.views.decorators.csrf import csrf_exempt
+
+from kling_studio import error_pages
 
 log = structlog.get_logger(__name__)
 
@@ -60,11 +60,18 @@ def bad_request(request: HttpRequest, exception: Exception) -> HttpResponseBase:
         if isinstance(exception, DisallowedHost):
             detail += " Is its Host header the studio's own address?"
         return JsonResponse(error_body("bad_request", detail), status=HTTPStatus.BAD_REQUEST)
-    return defaults.bad_request(request, exception)
+    return error_pages.bad_request(request, exception)
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponseBase:
-    return api_not_found(request) if is_api(request) else defaults.page_not_found(request, exception)
+    return api_not_found(request) if is_api(request) else error_pages.page_not_found(request, exception)
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponseBase:
+    if is_api(request):
+        body = error_body("permission_denied", str(exception) or error_pages.SENTENCES[HTTPStatus.FORBIDDEN])
+        return JsonResponse(body, status=HTTPStatus.FORBIDDEN)
+    return error_pages.permission_denied(request, exception)
 
 
 def server_error(request: HttpRequest) -> HttpResponseBase:
@@ -74,7 +81,7 @@ def server_error(request: HttpRequest) -> HttpResponseBase:
     if is_api(request):
         body = error_body("error", "Server Error (500)", "server_error")
         return JsonResponse(body, status=HTTPStatus.INTERNAL_SERVER_ERROR)
-    return defaults.server_error(request)
+    return error_pages.page(request, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 
 def away(request: HttpRequest) -> HttpResponse:
@@ -84,7 +91,7 @@ def away(request: HttpRequest) -> HttpResponse:
             error_body("database_away", AWAY_FOR_PROGRAMS, "server_error"), status=HTTPStatus.SERVICE_UNAVAILABLE
         )
     else:
-        response = render(None, "503.html", {"sentence": AWAY}, status=HTTPStatus.SERVICE_UNAVAILABLE)  # type: ignore[arg-type]  # context processors ask the database who it is
+        response = error_pages.page(request, HTTPStatus.SERVICE_UNAVAILABLE)
     response["Retry-After"] = str(RETRY_AFTER)
     add_never_cache_headers(response)
     return response

@@ -4,6 +4,7 @@ from django.http.response import HttpResponseBase
 from django.urls import include, path
 
 from generations.admin import navigation, spend
+from kling_studio import error_pages
 from kling_studio.api import Docs, SchemaDocument
 from kling_studio.health import livez, readyz
 from kling_studio.media import media
@@ -13,6 +14,7 @@ from kling_studio.unanswered import api_not_found
 from projects.admin import tokens
 
 handler400 = "kling_studio.unanswered.bad_request"
+handler403 = "kling_studio.unanswered.permission_denied"
 handler404 = "kling_studio.unanswered.page_not_found"
 handler500 = "kling_studio.unanswered.server_error"
 
@@ -22,6 +24,7 @@ def nothing_here(request: HttpRequest, rest: str) -> HttpResponseBase:
 
 
 urlpatterns = [
+    path("favicon.ico", error_pages.favicon, name="favicon"),
     path("livez", livez, name="livez"),
     path("readyz", readyz, name="readyz"),
     path("metrics", metrics, name="metrics"),

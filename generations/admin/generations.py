@@ -179,7 +179,9 @@ class GenerationAdmin(StudioAdmin):
 
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         if not self.has_add_permission(request):
-            raise PermissionDenied
+            raise PermissionDenied(
+                "Making a video takes the role “Editor” or higher in a project. Ask one of its owners."
+            )
         projects = access(request).open_projects("edit")
         image = self._asked_image(request, projects)
         project = image.project if image else self._asked_project(request, projects)

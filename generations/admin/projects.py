@@ -6,7 +6,8 @@ from typing import Any
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -20,10 +21,16 @@ from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
 from projects.admin.asking import ask
 from projects.admin.display import DollarsField, amount, bars
 from projects.admin.members import MembershipInline, save_membership
-from projects.models import Project
+from projects.models import Membership, Project, SourceImage
 
 MOST_PAUSES = 10
 ARCHIVES = "Nothing new can be made in it; what runs goes on. Its videos, its people and its books stay. A studio owner can open it again."
+
+
+def _count(rows: QuerySet[Any]) -> Coalesce:
+    """How many of `rows` a project has, as a sub-select: joined, each kind would multiply the others."""
+    own = rows.filter(project=OuterRef("pk")).order_by().values("project").annotate(number=Count("pk"))
+    return Coalesce(Subquery(own.values("number"), output_field=IntegerField()), 0)
 
 
 class ProjectForm(forms.ModelForm):
@@ -52,17 +59,26 @@ class ProjectAdmin(StudioAdmin):
     change_form_template = "admin/projects/project/change_form.html"
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
-        counted: QuerySet[Any] = (
-            super()
-            .get_queryset(request)
-            .select_related("pause__paused_by")
-            .annotate(
-                members_count=Count("memberships", filter=Q(memberships__is_active=True), distinct=True),
-                pictures_count=Count("source_images", filter=Q(source_images__archived_at=None), distinct=True),
-                generations_count=Count("generations", distinct=True),
+        return super().get_queryset(request).select_related("pause__paused_by")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """What each project has is counted for those that are shown."""
+        changelist = super().get_changelist_instance(request)
+        rows = list(changelist.result_list)
+        shown = Project.objects.filter(pk__in=[project.pk for project in rows])
+        counts = {
+            pk: tuple(numbers)
+            for pk, *numbers in shown.values_list(
+                "pk",
+                _count(Membership.objects.filter(is_active=True)),
+                _count(SourceImage.objects.filter(archived_at=None)),
+                _count(Generation.objects.all()),
             )
-        )
-        return counted
+        }
+        for project in rows:
+            project.members_count, project.pictures_count, project.generations_count = counts[project.pk]
+        changelist.result_list = rows
+        return changelist
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return access(request).is_studio_owner
@@ -92,15 +108,15 @@ class ProjectAdmin(StudioAdmin):
         ]
         return [*own, *super().get_urls()]
 
-    @display(description="Members", ordering="members_count")
+    @display(description="Members")
     def members_count(self, project: Any) -> int:
         return int(project.members_count)
 
-    @display(description="Pictures", ordering="pictures_count")
+    @display(description="Pictures")
     def pictures_count(self, project: Any) -> int:
         return int(project.pictures_count)
 
-    @display(description="Generations", ordering="generations_count")
+    @display(description="Generations")
     def generations_count(self, project: Any) -> int:
         return int(project.generations_count)
 

@@ -8,7 +8,8 @@ from projects.api.filters import ArchivedFilter, MomentFilter, TagFilter
 
 class GenerationFilter(django_filters.FilterSet):
     project = django_filters.UUIDFilter()
-    status = django_filters.MultipleChoiceFilter(choices=Status.choices)
+    # Of a column of its own no row comes twice, and DISTINCT would sort every row by every column.
+    status = django_filters.MultipleChoiceFilter(choices=Status.choices, distinct=False)
     tag = TagFilter()
     needs_look = django_filters.BooleanFilter(
         field_name="needs_look_since", lookup_expr="isnull", exclude=True, label="true: those that wait for a person"
@@ -51,7 +52,7 @@ class VideoFilter(django_filters.FilterSet):
 
 class ApprovalFilter(django_filters.FilterSet):
     project = django_filters.UUIDFilter()
-    decision = django_filters.MultipleChoiceFilter(choices=Approval.Decision.choices)
+    decision = django_filters.MultipleChoiceFilter(choices=Approval.Decision.choices, distinct=False)
     for_me = django_filters.BooleanFilter(method="by_for_me", label="true: those that you may decide about now")
 
     class Meta:

@@ -216,6 +216,10 @@ class Generation(models.Model):
             models.Index(fields=["settle_at"], condition=Q(settle_at__isnull=False), name="generation_to_settle"),
             models.Index(fields=["project", "-created_at"], name="generation_by_project"),
             models.Index(fields=["submitted_at"], name="generation_submitted"),
+            # Lists of everything, of one state, and what failed lately, newest first.
+            models.Index(fields=["-created_at", "id"], name="generation_by_time"),
+            models.Index(fields=["status", "-created_at", "id"], name="generation_by_status_and_time"),
+            models.Index(fields=["-completed_at"], condition=Q(status="failed"), name="generation_failed"),
             models.Index(
                 fields=["project", "-priority", "queued_at", "id"],
                 condition=Q(status="queued"),

@@ -67,9 +67,10 @@ class Video(models.Model):
             ),
         ]
         indexes = [
+            models.Index(fields=["-created_at", "-id"], name="video_by_time"),
             models.Index(
                 fields=["trashed_at"], condition=Q(trashed_at__isnull=False, purged_at=None), name="video_in_trash"
-            )
+            ),
         ]
 
     def __str__(self) -> str:

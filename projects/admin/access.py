@@ -74,6 +74,8 @@ class StudioAdmin(ModelAdmin):
     change_action = "edit"
     list_filter_submit = True
     list_per_page = 50
+    # Of a filtered list, how many there are without the filter: a count of the whole table for each page.
+    show_full_result_count = False
     show_facets = ShowFacets.NEVER
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:

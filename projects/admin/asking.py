@@ -30,7 +30,7 @@ def ask(request: HttpRequest, title: str, text: str, *, yes: str, things: Iterab
         "fields": [
             (name, value) for name, values in request.POST.lists() for value in values if name != "csrfmiddlewaretoken"
         ],
-        "back": _back(request),
+        "back": came_from(request) or reverse("admin:index"),
     }
     return TemplateResponse(request, "admin/includes/ask.html", context)
 
@@ -40,8 +40,8 @@ def counted(count: int, one: str, several: str = "") -> str:
     return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
-def _back(request: HttpRequest) -> str:
-    """The page that they come from, if it is one of ours."""
-    came_from = request.headers.get("Referer", "")
-    is_ours = url_has_allowed_host_and_scheme(came_from, {request.get_host()}, require_https=request.is_secure())
-    return came_from if is_ours and came_from else reverse("admin:index")
+def came_from(request: HttpRequest) -> str:
+    """The address of the page that they come from, if it is one of ours; else empty."""
+    page = request.headers.get("Referer", "")
+    is_ours = url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
+    return page if is_ours else ""

@@ -192,7 +192,9 @@ class SourceImageAdmin(StudioAdmin):
     def add_view(self, request: HttpRequest, form_url: str = "", extra_context: Any = None) -> HttpResponse:
         """Not Django's: each picture is its own transaction, so that a bad one keeps no good one out."""
         if not self.has_add_permission(request):
-            raise PermissionDenied
+            raise PermissionDenied(
+                "Adding pictures takes the role “Editor” or higher in a project. Ask one of its owners."
+            )
         projects = access(request).open_projects("edit")
         initial = {"project": request.GET.get("project")}
         form = UploadForm(projects, request.POST or None, request.FILES or None, initial=initial)

@@ -133,6 +133,7 @@ OUTSIDE = {
     "accounts/password-reset/sent/": "GET anybody",
     "accounts/password-reset/done/": "GET anybody",
     "accounts/password-reset/<uidb64>/<token>/": "GET anybody, POST anybody",
+    "favicon.ico": "GET anybody",
     "livez": "GET anybody",
     "readyz": "GET anybody",
     # And whoever has METRICS_TOKEN.
