@@ -25,7 +25,7 @@ TITLES = {
     404: "There is nothing here",
     413: "This is too much at once",
     500: "Something broke",
-    503: "Not at the moment",
+    503: "Back in a moment",
 }
 SENTENCES = {
     400: "The browser sent something that the studio can’t read. Nothing was changed. Go back, load the page again, and try once more.",
@@ -34,7 +34,8 @@ SENTENCES = {
     413: "Nothing was changed. Send less at once: fewer files, or smaller ones.",
     500: "It is the studio’s fault, not yours, and it is noted for those who look after it. Go back and look whether what you did is there "
     "before you do it again.",
-    503: "The studio can’t reach its database. Look whether what you did is there before you do it again, in a minute.",
+    503: "The studio’s database does not answer now. What is on its way goes on by itself when it is back; nothing is paid twice. "
+    "Load this page again in a few seconds. If you had just sent a form, look first whether it was taken.",
 }
 CSRF = (
     "The page was open for too long, or you have logged in anew since, or your browser keeps no cookies. Nothing was changed. "

@@ -219,7 +219,7 @@ class Generation(models.Model):
             # Lists of everything, of one state, and what failed lately, newest first.
             models.Index(fields=["-created_at", "id"], name="generation_by_time"),
             models.Index(fields=["status", "-created_at", "id"], name="generation_by_status_and_time"),
-            models.Index(fields=["-completed_at"], condition=Q(status="failed"), name="generation_failed"),
+            models.Index(fields=["status", "-completed_at"], name="generation_ended"),
             models.Index(
                 fields=["project", "-priority", "queued_at", "id"],
                 condition=Q(status="queued"),
