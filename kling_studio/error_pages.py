@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from projects.admin.asking import came_from
+from projects.links import came_from
 
 TITLES = {
     400: "This could not be understood",

@@ -6,7 +6,8 @@ from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
-from django.utils.http import url_has_allowed_host_and_scheme
+
+from projects.links import came_from
 
 SURE = "sure"
 MOST_SHOWN = 10
@@ -38,10 +39,3 @@ def ask(request: HttpRequest, title: str, text: str, *, yes: str, things: Iterab
 def counted(count: int, one: str, several: str = "") -> str:
     """`1 video`, `3 videos`."""
     return f"{count} {one if count == 1 else several or f'{one}s'}"
-
-
-def came_from(request: HttpRequest) -> str:
-    """The address of the page that they come from, if it is one of ours; else empty."""
-    page = request.headers.get("Referer", "")
-    is_ours = url_has_allowed_host_and_scheme(page, {request.get_host()}, require_https=request.is_secure())
-    return page if is_ours else ""
