@@ -4,7 +4,8 @@ if (window.htmx) {
   window.htmx.config.includeIndicatorStyles = false;
 }
 document.addEventListener("DOMContentLoaded", () => {
-  sendOnce();
+  sendOnce(document);
+  sendOnceMore();
   watchGeneration();
   keepFresh();
   switchModes();
@@ -13,8 +14,8 @@ document.addEventListener("DOMContentLoaded", () => {
 });
 
 // A second click on a button that sends a form is not sent; the server would refuse it too.
-function sendOnce() {
-  for (const form of document.querySelectorAll("form[data-once]")) {
+function sendOnce(part) {
+  for (const form of part.querySelectorAll("form[data-once]")) {
     form.addEventListener("submit", (event) => {
       if (form.dataset.sent) {
         event.preventDefault();
@@ -22,7 +23,10 @@ function sendOnce() {
       form.dataset.sent = "yes";
     });
   }
-  // Back in the browser's history, the page may be sent again.
+}
+
+// Back in the browser's history, the page may be sent again.
+function sendOnceMore() {
   window.addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("form[data-sent]")) {
       delete form.dataset.sent;
@@ -30,57 +34,177 @@ function sendOnce() {
   });
 }
 
-// Follows what runs: moves the progress bar, and loads the page anew when the state has changed.
+// --- Pages that follow what happens -------------------------------------------------------------------------------------
+//
+// No page loads itself anew: that would drop the page that somebody is on the way to, and what they have typed. Parts of it
+// (`data-part`) are put in place of the old ones, except those that somebody is using.
+
+let leaving = false;
+let pressed = false;
+window.addEventListener("beforeunload", () => {
+  leaving = true;
+  // What they went to may have been a download, which leaves them here.
+  window.setTimeout(() => (leaving = false), 10_000);
+});
+window.addEventListener("pageshow", () => (leaving = false));
+// Between these two, the part with what is clicked may not go away.
+window.addEventListener("pointerdown", () => (pressed = true), true);
+for (const end of ["pointerup", "pointercancel"]) {
+  window.addEventListener(end, () => window.setTimeout(() => (pressed = false), 0), true);
+}
+
+// Looks again and again, until `look` returns true: it is over.
+function again(look, seconds) {
+  const next = async () => {
+    let isOver = false;
+    if (!document.hidden && !leaving) {
+      try {
+        isOver = await look();
+      } catch {
+        // Offline: the next look tells.
+      }
+    }
+    if (!isOver) {
+      window.setTimeout(next, 1000 * seconds);
+    }
+  };
+  window.setTimeout(next, 1000 * seconds);
+}
+
+// The answer; null when nobody may ask any more, which is told.
+async function ask(url, accept) {
+  const response = await fetch(url, { headers: { Accept: accept } });
+  if (response.redirected && new URL(response.url).pathname.endsWith("/login/")) {
+    const here = encodeURIComponent(window.location.pathname + window.location.search);
+    tell("You are logged out, so that this page stands still:", "log in", `/admin/login/?next=${here}`);
+    return null;
+  }
+  if (response.status === 403 || response.status === 404) {
+    tell("This is gone, or you may not see it any more.", "To the studio", "/admin/");
+    return null;
+  }
+  if (!response.ok) {
+    throw new Error(`HTTP ${response.status}`);
+  }
+  return response;
+}
+
+// A sentence with a link above the page, once.
+function tell(sentence, words, url) {
+  let notice = document.querySelector("[data-notice]");
+  if (!notice) {
+    notice = document.createElement("p");
+    notice.dataset.notice = "";
+    notice.className = "studio-card studio-card-warn studio-above";
+    notice.setAttribute("role", "status");
+    document.querySelector("[data-watch], [data-refresh]").before(notice);
+  }
+  const link = document.createElement("a");
+  link.className = "text-link";
+  link.href = url;
+  link.textContent = words;
+  notice.replaceChildren(`${sentence} `, link);
+}
+
+function isChanged(field) {
+  if (field.type === "hidden") {
+    return false;
+  }
+  if (field.options) {
+    const first = Math.max(0, [...field.options].findIndex((option) => option.defaultSelected));
+    return field.selectedIndex !== first;
+  }
+  return field.checked !== field.defaultChecked || field.value !== field.defaultValue;
+}
+
+function isInUse(part) {
+  const fields = [...part.querySelectorAll("input, textarea, select")];
+  return pressed || fields.some((field) => field === document.activeElement || isChanged(field));
+}
+
+// Puts the fresh part in place of the old one; what is open stays open, and what has the focus keeps it.
+function swap(old, fresh) {
+  const open = [...old.querySelectorAll("details")].map((details) => details.open);
+  const focused = old.contains(document.activeElement) ? document.activeElement.textContent.trim() : null;
+  old.replaceChildren(...fresh.childNodes);
+  [...old.querySelectorAll("details")].forEach((details, index) => (details.open ||= open[index]));
+  if (focused !== null) {
+    [...old.querySelectorAll("a, button, summary")].find((each) => each.textContent.trim() === focused)?.focus();
+  }
+  sendOnce(old);
+}
+
+// Swaps all parts that are not in use; true when none was left.
+function swapParts(fresh) {
+  let isWhole = true;
+  for (const old of document.querySelectorAll("[data-part]")) {
+    const part = fresh.querySelector(`[data-part="${old.dataset.part}"]`);
+    if (part && isInUse(old)) {
+      isWhole = false;
+    } else if (part) {
+      swap(old, part);
+    }
+  }
+  return isWhole;
+}
+
+async function freshPage() {
+  const response = await ask(window.location.href, "text/html");
+  return response && new DOMParser().parseFromString(await response.text(), "text/html");
+}
+
+// Follows a generation: moves the progress bar, and swaps the parts of the page when the state has changed.
 function watchGeneration() {
   const page = document.querySelector("[data-watch]");
   if (!page) {
     return;
   }
-  const bar = page.querySelector("[data-progress]");
-  const percent = page.querySelector("[data-percent]");
-  const look = async () => {
-    try {
-      const response = await fetch(page.dataset.watch, { headers: { Accept: "application/json" } });
-      const now = await response.json();
-      if (now.status !== page.dataset.status) {
-        window.location.reload();
-        return;
-      }
+  again(async () => {
+    const response = await ask(page.dataset.watch, "application/json");
+    if (!response) {
+      return true;
+    }
+    const now = await response.json();
+    if (now.status === page.dataset.status) {
+      const bar = page.querySelector("[data-progress]");
       if (bar) {
         bar.style.width = `${now.progress}%`;
-        percent.textContent = now.progress;
+        page.querySelector("[data-percent]").textContent = now.progress;
       }
-    } catch {
-      // Offline, or logged out: the next look tells.
+      return false;
     }
-    window.setTimeout(look, 2000);
-  };
-  window.setTimeout(look, 2000);
+    const fresh = await freshPage();
+    const there = fresh?.querySelector("[data-status]");
+    if (fresh && !there) {
+      tell(`It is now: ${now.label}.`, "Open it again", window.location.href);
+    }
+    if (!there || leaving) {
+      return !leaving;
+    }
+    if (!swapParts(fresh)) {
+      tell(`It is now: ${now.label}. What you have typed is kept.`, "Load the page anew", window.location.href);
+      return false;
+    }
+    document.querySelector("[data-notice]")?.remove();
+    page.dataset.status = there.dataset.status;
+    return !there.dataset.watch;
+  }, 2);
 }
 
-// A page of figures is loaded again every few seconds while somebody sees it, unless they are about to use something in it.
+// A page of figures is fetched again every few seconds while somebody sees it.
 function keepFresh() {
   const part = document.querySelector("[data-refresh]");
   if (!part) {
     return;
   }
-  const wait = 1000 * Number(part.dataset.refresh);
-  const look = async () => {
-    if (!document.hidden && !part.contains(document.activeElement)) {
-      try {
-        const response = await fetch(window.location.href);
-        const page = new DOMParser().parseFromString(await response.text(), "text/html");
-        const fresh = page.querySelector("[data-refresh]");
-        if (response.ok && fresh) {
-          part.replaceChildren(...fresh.childNodes);
-        }
-      } catch {
-        // Offline: the next look tells.
-      }
+  again(async () => {
+    const fresh = await freshPage();
+    const there = fresh?.querySelector("[data-refresh]");
+    if (there && !leaving && !isInUse(part)) {
+      swap(part, there);
     }
-    window.setTimeout(look, wait);
-  };
-  window.setTimeout(look, wait);
+    return !fresh;
+  }, Number(part.dataset.refresh));
 }
 
 // One prompt or several shots: what is not chosen is not sent.

@@ -1,9 +1,14 @@
 """What somebody in marketing does, in a real browser: every page is used as they would, and nothing leaves the studio."""
 
+import re
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
@@ -121,6 +126,78 @@ def test_page_follows_what_runs(studio: Page, live_server: LiveServer, coffee: P
 
     services.cancel(generation, by=eddie)
     expect(studio.get_by_text("It was cancelled before it was sent, and cost nothing.")).to_be_visible(timeout=10_000)
+
+
+@pytest.fixture
+def running(coffee: Project, eddie: User) -> Generation:
+    inputs = {"image": str(factories.source_image(coffee).pk), "prompt": "Steam rises"}
+    return services.queue(services.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie), by=eddie)
+
+
+def page_of(live_server: LiveServer, generation: Generation) -> str:
+    return f"{live_server.url}/admin/generations/generation/{generation.pk}/change/"
+
+
+def test_a_page_that_follows_is_never_loaded_anew(
+    studio: Page, live_server: LiveServer, running: Generation, eddie: User
+) -> None:
+    studio.goto(page_of(live_server, running))
+    studio.evaluate("window.isTheSamePage = true")
+    Generation.objects.move(running.pk, Status.QUEUED, Status.SUBMITTING)
+
+    expect(studio.get_by_text("It is being handed to the provider.")).to_be_visible(timeout=10_000)
+    expect(studio.locator("[data-part=history]")).to_contain_text("Submitting")
+    expect(studio.get_by_role("button", name="Cancel…")).to_have_count(0)
+    assert studio.evaluate("window.isTheSamePage") is True
+
+
+def test_what_somebody_has_typed_stays_when_the_state_changes(
+    studio: Page, live_server: LiveServer, running: Generation, coffee: Project, eddie: User
+) -> None:
+    Generation.objects.filter(pk=running.pk).update(
+        status=Status.UNCONFIRMED, submitted_at=timezone.now() - timedelta(minutes=20)
+    )
+    coffee.memberships.filter(user=eddie).update(role=Role.OWNER)
+    studio.goto(page_of(live_server, running))
+    reason = studio.get_by_label("Or it was not made")
+    if not reason.count():
+        pytest.skip("an owner decides only after the provider's list and bill were read")
+    reason.fill("The provider’s own pages don’t list it")
+    Generation.objects.move(running.pk, Status.UNCONFIRMED, Status.PROCESSING)
+
+    expect(studio.get_by_text("It is now: Processing. What you have typed is kept.")).to_be_visible(timeout=10_000)
+    expect(studio.locator("[data-part=status]")).to_contain_text("The provider is making the video.")
+    expect(reason).to_have_value("The provider’s own pages don’t list it")
+
+
+def test_a_page_that_is_on_its_way_is_reached_though_the_state_changes(
+    studio: Page, live_server: LiveServer, running: Generation
+) -> None:
+    studio.goto(page_of(live_server, running))
+    slow = re.compile("/admin/projects/project/$")
+    studio.route(slow, lambda route: (time.sleep(5), route.continue_()))
+    studio.get_by_role("link", name="Projects").first.click(no_wait_after=True)
+    Generation.objects.move(running.pk, Status.QUEUED, Status.SUBMITTING)
+
+    studio.wait_for_url(slow, timeout=20_000)
+
+
+def test_a_page_says_when_its_session_has_ended_and_stops_asking(
+    studio: Page, live_server: LiveServer, running: Generation
+) -> None:
+    studio.goto(page_of(live_server, running))
+    Session.objects.all().delete()
+
+    expect(studio.get_by_text("You are logged out, so that this page stands still:")).to_be_visible(timeout=10_000)
+    asked: list[str] = []
+    studio.on("request", lambda request: asked.append(request.url))
+    studio.wait_for_timeout(3_000)
+    assert asked == []
+    studio.get_by_role("link", name="log in").click()
+    studio.get_by_label("Username").fill("eddie")
+    studio.get_by_label("Password").fill("a-good-password")
+    studio.get_by_role("button", name="Log in").click()
+    studio.wait_for_url(page_of(live_server, running))
 
 
 @pytest.mark.parametrize("width", [1440, 390])
