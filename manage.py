@@ -1,10 +1,8 @@
 #!/usr/bin/env python
 import sys
 
-from django.core.management import execute_from_command_line
-
-from kling_studio.startup import load_settings
+from kling_studio.startup import load_settings, run_command
 
 if __name__ == "__main__":
     load_settings()
-    execute_from_command_line(sys.argv)
+    run_command(sys.argv)

@@ -3,17 +3,21 @@
 The storage's needs `--database default`, as `manage.py migrate` gives it: it writes a file, which may cost a request.
 """
 
+import os
 from collections.abc import Iterable
+from email.utils import parseaddr
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.core.checks import CheckMessage, Error, Info, Tags, Warning, register
+from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from kling_studio.environment import is_loopback
+from kling_studio import health
+from kling_studio.environment import is_loopback, unknown_names
 
 
 @register
@@ -40,9 +44,11 @@ def storage_can_be_written(databases: Iterable[str] | None = None, **_: Any) -> 
             default_storage.save(name, ContentFile(b"kling_studio checks that it can write here.\n"))
         )
     except Exception as error:
+        # What is wrong with an option is said in words of the backend, which name options; others may quote addresses.
+        why = f"{type(error).__name__}{f': {error}' if isinstance(error, ImproperlyConfigured) else ''}"
         return [
             Error(
-                f"The storage can't be written: {type(error).__name__}.",
+                f"The storage can't be written: {why.rstrip('.')}.",
                 hint="Check STORAGE_URL, the folder's owner or the bucket's policy, and the credentials.",
                 id="kling_studio.E002",
             )
@@ -50,25 +56,74 @@ def storage_can_be_written(databases: Iterable[str] | None = None, **_: Any) -> 
     return []
 
 
-@register
-def provider_is_the_real_one(**_: Any) -> list[CheckMessage]:
-    if not (settings.WAVESPEED_SANDBOX or is_loopback(urlsplit(settings.WAVESPEED_BASE_URL).hostname)):
+@register(Tags.database)
+def broker_answers(databases: Iterable[str] | None = None, **_: Any) -> list[CheckMessage]:
+    if not databases or (found := health.result("broker")).state == health.State.OK:
         return []
-    if _is_public():
-        return [
-            Warning(
-                "People reach this studio from elsewhere, but the sandbox makes its videos: they are test pictures.",
-                hint="Set WAVESPEED_API_KEY, and leave WAVESPEED_BASE_URL out.",
-                id="kling_studio.W002",
-            )
-        ]
     return [
-        Warning(
-            "There is no WAVESPEED_API_KEY: the sandbox is the provider; nothing costs anything and videos are test pictures.",
-            hint="Set WAVESPEED_API_KEY to make real videos.",
-            id="kling_studio.W001",
+        Error(
+            found.message,
+            hint="Check DRAMATIQ_BROKER_URL, and whether that server runs.",
+            id="kling_studio.E003",
         )
     ]
+
+
+@register
+def provider_is_the_real_one(**_: Any) -> list[CheckMessage]:
+    is_loopback_provider = is_loopback(urlsplit(settings.WAVESPEED_BASE_URL).hostname)
+    if not (settings.WAVESPEED_SANDBOX or is_loopback_provider):
+        return []
+    hint = (
+        "Set WAVESPEED_API_KEY, and leave WAVESPEED_BASE_URL out."
+        if settings.WAVESPEED_SANDBOX
+        else "WAVESPEED_API_KEY is set, but WAVESPEED_BASE_URL leads to this machine: leave it out."
+    )
+    if _is_public():
+        text = "People reach this studio from elsewhere, but a stand-in makes its videos: they are test pictures."
+        return [Warning(text, hint=hint, id="kling_studio.W002")]
+    if settings.WAVESPEED_SANDBOX:
+        text = "There is no WAVESPEED_API_KEY: the sandbox is the provider; nothing costs anything and videos are test pictures."
+    else:
+        text = "WAVESPEED_BASE_URL leads to this machine: the provider is a stand-in; its videos are test pictures."
+    return [Warning(text, hint=hint, id="kling_studio.W001")]
+
+
+@register
+def variables_are_known(**_: Any) -> list[CheckMessage]:
+    """A name that is misspelt would be ignored in silence."""
+    unknown = unknown_names(os.environ, settings.ENV_FILE)
+    return [
+        Warning(
+            f"{name} is set, but the studio reads no such variable.",
+            hint=f"Did you mean {meant}?" if meant else ".env.example lists every variable.",
+            id="kling_studio.W005",
+        )
+        for name, meant in unknown.items()
+    ]
+
+
+@register(deploy=True)
+def mail_has_a_sender(**_: Any) -> list[CheckMessage]:
+    if settings.EMAIL_BACKEND == "django.core.mail.backends.console.EmailBackend":
+        return [
+            Warning(
+                "E-mails go to the log: people get no invitation, no new password and no alert.",
+                hint="Set EMAIL_URL, best as a file with EMAIL_URL_FILE, as it holds a password.",
+                id="kling_studio.W006",
+            )
+        ]
+    _, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
+    if is_loopback(address.rpartition("@")[2] or None):
+        return [
+            Warning(
+                f"E-mails leave as {settings.DEFAULT_FROM_EMAIL}, which other mail servers refuse.",
+                hint="Set DEFAULT_FROM_EMAIL to an address that the server in EMAIL_URL may send as.",
+                id="kling_studio.W007",
+            )
+        ]
+    sender = f"E-mails leave as {settings.DEFAULT_FROM_EMAIL} through {settings.EMAIL_HOST}."
+    return [Info(sender, hint="DEFAULT_FROM_EMAIL and EMAIL_URL say so.", id="kling_studio.I001")]
 
 
 @register

@@ -188,6 +188,11 @@ def results() -> dict[str, Result]:
     return {name: _result(future, ends - time.monotonic()) for name, future in running.items()}
 
 
+def result(name: str) -> Result:
+    """One check's result, within `SECONDS`."""
+    return _result(CHECKS[name].start(), SECONDS)
+
+
 def _result(future: "Future[Result]", seconds: float) -> Result:
     try:
         return future.result(timeout=max(0.0, seconds))

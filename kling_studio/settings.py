@@ -13,7 +13,8 @@ from kling_studio import environment, headers, logs, object_storage
 from kling_studio.environment import above_zero, at_least_one, env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env.read_env(BASE_DIR / ".env", recurse=False)
+ENV_FILE = BASE_DIR / ".env"
+env.read_env(ENV_FILE, recurse=False)
 
 STUDIO_HOME = (BASE_DIR / env.path("STUDIO_HOME", default=Path("var"))).resolve()
 try:
@@ -107,6 +108,7 @@ TEMPLATES = [
 # --- What is kept -----------------------------------------------------------------------------------------------------
 
 DATABASES = {"default": env.dj_db_url("DATABASE_URL", default=f"sqlite:///{quote(str(STUDIO_HOME))}/studio.sqlite3")}
+_conn_max_age = env.int("DATABASE_CONN_MAX_AGE", default=60, validate=validate.Range(min=0))
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # FULL, not NORMAL: with NORMAL a power cut can roll back a commit, and a `submitting` that is `queued` again is paid twice.
     DATABASES["default"]["OPTIONS"] = {
@@ -115,7 +117,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
     }
 elif DATABASES["default"]["ENGINE"] == "django.db.backends.postgresql":
-    DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60, validate=validate.Range(min=0))
+    DATABASES["default"]["CONN_MAX_AGE"] = _conn_max_age
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 else:
     raise EnvError("DATABASE_URL: Use sqlite:///file or postgres://user:password@host:5432/name.")

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from django.conf import settings
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import execute_from_command_line
+from django.db import connection
+from django.db.utils import InterfaceError, OperationalError
 from environs import EnvError
 
 from kling_studio import environment
@@ -23,6 +26,25 @@ def load_settings(exit_status: int = 1) -> None:
         _refuse(environment.explained(error), exit_status)
     except ImproperlyConfigured as error:
         _refuse(str(error), exit_status)
+
+
+def run_command(arguments: list[str]) -> None:
+    """What `manage.py` does; a database that does not answer ends it with one line."""
+    try:
+        execute_from_command_line(arguments)
+    except (OperationalError, InterfaceError) as error:
+        if _database_answers():
+            raise
+        _refuse(f"the database in DATABASE_URL does not answer: {error}", 1)
+
+
+def _database_answers() -> bool:
+    connection.close()
+    try:
+        connection.ensure_connection()
+    except (OperationalError, InterfaceError):
+        return False
+    return True
 
 
 def require_no_check_errors(exit_status: int = 1, databases: Sequence[str] = ()) -> None:

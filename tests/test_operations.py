@@ -75,10 +75,8 @@ def test_each_unit_is_hardened_and_gets_its_secrets_as_files(unit: Path) -> None
     ):
         assert one[name] == "yes"
     assert (one["ProtectSystem"], one["CapabilityBoundingSet"]) == ("strict", "")
-    given = {value.split(":")[0] for value in values(unit, "LoadCredential")}
-    read = dict(re.findall(r"(\w+)_FILE=%d/(\w+)", "\n".join(values(unit, "Environment"))))
-    assert {name.lower() for name in read} == set(read.values()) == given
-    assert not re.search(r"(PASSWORD|SECRET|KEY)=[^%\s]", "\n".join(values(unit, "Environment")))
+    assert values(unit, "LoadCredential") == ["secrets:/etc/kling-studio/secrets"]
+    assert not re.search(r"(PASSWORD|SECRET|KEY|TOKEN|_URL)=", "\n".join(values(unit, "Environment")))
 
 
 @pytest.mark.parametrize("name", ["web", "worker@", "dispatcher"])
@@ -88,6 +86,21 @@ def test_a_process_is_given_the_time_that_it_takes_to_drain(name: str) -> None:
     # More than what dramatiq waits for its workers, gunicorn for its requests, and a look of the dispatcher takes.
     assert int(one["TimeoutStopSec"]) > {"web": 30, "worker@": 600, "dispatcher": 30}[name]
     assert (one["KillMode"], one["Restart"]) == ("mixed", "always")
+
+
+@pytest.mark.parametrize("name", ["web", "worker@", "dispatcher"])
+def test_stopping_the_target_waits_for_what_drains(name: str) -> None:
+    """systemd stops in the opposite order of starting: what comes after the target is stopped before it."""
+    (after,) = values(DEPLOY / f"kling-studio-{name}.service", "After")
+    assert "kling-studio.target" in after.split()
+
+
+def test_a_reload_and_a_release_are_refused_with_bad_settings_before_anything_ends() -> None:
+    first, second = values(DEPLOY / "kling-studio-web.service", "ExecReload")
+    assert first.endswith("manage.py check --database default")
+    assert second == "/bin/kill -HUP $MAINPID"
+    (before,) = values(DEPLOY / "kling-studio-release.service", "ExecStartPre")
+    assert before.endswith("manage.py check")
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="this machine has no systemd-analyze")
@@ -188,12 +201,15 @@ def studio(tmp_path: Path) -> Callable[..., str]:
     program.write_text(script)
     program.chmod(0o755)
 
-    def run(*arguments: str) -> str:
-        said = subprocess.run(
-            [program, *arguments], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, timeout=120
-        )
-        assert said.returncode == 0, said.stderr
-        return said.stdout
+    systemctl = tmp_path / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho systemctl $*\n")
+    systemctl.chmod(0o755)
+
+    def run(*arguments: str, status: int = 0) -> str:
+        path = f"{tmp_path}:/usr/bin:/bin"
+        said = subprocess.run([program, *arguments], env={"PATH": path}, capture_output=True, text=True, timeout=120)
+        assert said.returncode == status, said.stderr
+        return said.stdout if status == 0 else said.stderr + said.stdout
 
     return run
 
@@ -230,3 +246,24 @@ def test_each_alert_has_a_section() -> None:
     section = text.split("## What to do on each alert")[1].split("\n## ")[0]
 
     assert re.findall(r"^### (.+)$", section, re.MULTILINE) == [str(kind.label) for kind in AlertKind]
+
+
+def test_a_restart_with_a_bad_value_stops_nothing(studio: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "etc" / "environment").write_text("LOG_FORMAT=xml\n")
+    told = studio("restart", status=1)
+    assert told.splitlines() == [
+        "kling_studio can't start: LOG_FORMAT: Must be one of: console, json.",
+        "studio restart: nothing was stopped. Put right what the lines above say, then try again.",
+    ]
+
+    (tmp_path / "etc" / "environment").write_text("WAVESPEED_API_KEY=none\n")
+    assert studio("restart").splitlines()[-1] == "systemctl restart kling-studio.target"
+    assert studio("restart", "kling-studio-web").splitlines()[-1] == "systemctl restart kling-studio-web"
+
+
+def test_the_documented_environment_holds_no_secret() -> None:
+    """It is a file that others may read, unlike those in `secrets`."""
+    (text,) = re.findall(r"^cat >/etc/kling-studio/environment <<END\n(.*?)^END$", OPERATIONS.read_text(), re.M | re.S)
+
+    assert not re.search(r"^(SECRET_KEY|DATABASE_URL|WAVESPEED_API_KEY|EMAIL_URL|METRICS_TOKEN)", text, re.MULTILINE)
+    assert not re.search(r"://[^/\s]*:[^/\s]*@", text)

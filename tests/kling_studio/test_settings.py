@@ -12,6 +12,7 @@ from environs import EnvError
 
 from kling_studio import settings as studio_settings
 from kling_studio.environment import explained
+from tests.studio_process import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -110,6 +111,18 @@ def test_settings_load_without_any_variable(environment: pytest.MonkeyPatch) -> 
             "amqp://user:hunter2/x@host",
             "This is not a complete URL; characters such as / and @ in a password are written %2F, %40.",
         ),
+        *(
+            (
+                "DRAMATIQ_BROKER_URL",
+                url,
+                "Its library can't read this address; use redis://host:6379/0 or amqp://user:password@host:5672.",
+            )
+            for url in (
+                "redis://host/hunter2",
+                "redis://host/0?socket_timeout=hunter2",
+                "amqp://host?heartbeat=hunter2",
+            )
+        ),
         ("WORKER_THREADS", "0", "Must be greater than or equal to 1."),
         ("WORKER_THREADS", "many", "Not a valid integer."),
         ("SANDBOX_PORT", "70000", "Must be greater than or equal to 1 and less than or equal to 65535."),
@@ -159,6 +172,18 @@ def test_a_bad_value_stops_manage_py_with_one_line() -> None:
     assert refused.stderr == "kling_studio can't start: LOG_FORMAT: Must be one of: console, json.\n"
 
 
+@pytest.mark.parametrize("command", ["migrate", "check_stopped", "reconcile"])
+def test_a_database_that_does_not_answer_stops_a_command_with_one_line(command: str) -> None:
+    url = f"postgres://nobody:hunter2@127.0.0.1:{free_port()}/none"
+    refused = start("manage.py", command, DATABASE_URL=url, WAVESPEED_API_KEY="none")
+
+    assert refused.returncode == 1
+    told = refused.stderr.splitlines()[-1]
+    assert told.startswith("kling_studio can't start: the database in DATABASE_URL does not answer: connection failed")
+    assert "hunter2" not in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("name", "value", "told"),
     [
@@ -186,6 +211,32 @@ def test_a_secret_can_come_from_a_file(environment: pytest.MonkeyPatch, tmp_path
 
     assert settings["WAVESPEED_API_KEY"] == "wsk-from-a-file"
     assert settings["WAVESPEED_BASE_URL"] == "https://api.wavespeed.ai"
+
+
+def test_each_secret_can_be_a_credential_of_systemd(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secrets = {
+        "SECRET_KEY": "k" * 60,
+        "SECRET_KEY_FALLBACKS": "old1, old2",
+        "DATABASE_URL": "postgres://u:p@host/db",
+        "WAVESPEED_API_KEY": "wsk",
+        "WAVESPEED_WEBHOOK_SECRET": "whsec_1",
+        "EMAIL_URL": "submission://user:password@mail.example.com:587",
+        "METRICS_TOKEN": "token",
+        "DRAMATIQ_BROKER_URL": "redis://:password@host:6379/0",
+    }
+    for name, value in secrets.items():
+        (tmp_path / f"secrets_{name.lower()}").write_text(f"{value}\n")
+        # The test's own way of undoing what reading a credential sets.
+        environment.setenv(f"{name}_FILE", "")
+        environment.delenv(f"{name}_FILE")
+    environment.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    settings = loaded()
+
+    assert (settings["SECRET_KEY"], settings["SECRET_KEY_FALLBACKS"]) == ("k" * 60, ["old1", "old2"])
+    assert settings["DATABASES"]["default"]["PASSWORD"] == "p"
+    assert (settings["WAVESPEED_API_KEY"], settings["WAVESPEED_WEBHOOK_SECRET"]) == ("wsk", "whsec_1")
+    assert (settings["EMAIL_HOST_PASSWORD"], settings["METRICS_TOKEN"]) == ("password", "token")
+    assert settings["DRAMATIQ_BROKER"]["OPTIONS"]["url"] == "redis://:password@host:6379/0"
 
 
 def test_a_home_with_unusual_characters_works(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
