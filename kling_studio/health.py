@@ -11,12 +11,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooSlow
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import dramatiq
 import pika
 import structlog
+from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.db import DEFAULT_DB_ALIAS, connection, connections
@@ -30,12 +31,16 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.stub import StubBroker
 
+from generations import room
 from generations.models import Lane, Process
+from projects import digest
 
 log = structlog.get_logger(__name__)
 
 # All checks run at once; what has not answered by then has failed.
 SECONDS = 4.0
+# Longer than a digest waits by itself, an e-mail waits for a mail server.
+MAIL_PATIENCE = timedelta(minutes=20)
 
 
 class State(StrEnum):
@@ -170,6 +175,23 @@ def _lane() -> Result:
     return Result(State.OK, "The lane is open.")
 
 
+def mail() -> Result:
+    since = digest.waiting_since()
+    patience = timedelta(minutes=settings.DIGEST_MINUTES) + MAIL_PATIENCE
+    if since and timezone.now() - since > patience:
+        return Result(
+            State.DEGRADED, f"E-mails wait since {since:%Y-%m-%d %H:%M} UTC: the mail server refuses, or is away."
+        )
+    return Result(State.OK, "No e-mail waits for long.")
+
+
+def _room() -> Result:
+    """Without figures and folders: who is not signed in reads this too."""
+    if room.shown_shortage():
+        return Result(State.DEGRADED, "There is no room for more videos: nothing is submitted.")
+    return Result(State.OK, "There is room for more videos.")
+
+
 CHECKS = {
     "database": Check(_database, "The database does not answer"),
     "migrations": Check(_migrations, "Which migrations are applied can't be read", keep=15),
@@ -178,6 +200,8 @@ CHECKS = {
     "dispatcher": Check(_dispatcher, "The dispatcher's signs of life can't be read"),
     "workers": Check(_workers, "The workers' signs of life can't be read"),
     "lane": Check(_lane, "The lane can't be read"),
+    "mail": Check(mail, "Which e-mails wait can't be read"),
+    "room": Check(_room, "How much room there is can't be read", keep=15),
 }
 
 

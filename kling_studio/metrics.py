@@ -25,6 +25,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from generations import metrics as counted
+from generations import room
 from generations.lifecycle import lane
 from generations.models import (
     Generation,
@@ -37,6 +38,7 @@ from generations.models import (
     UnassignedPrediction,
 )
 from kling_studio import health
+from projects import digest
 from projects.models import EntryKind, SpendEntry
 from projects.money import to_dollars
 from projects.permissions import is_studio_owner
@@ -116,7 +118,7 @@ class _Studio(Collector):
         up = GaugeMetricFamily("kling_studio_database_up", "Whether the database answers.")
         families: list[Metric] = []
         try:
-            families = [*_generations(), *_lane(), *_processes(), *_unassigned(), *_money()]
+            families = [*_generations(), *_lane(), *_processes(), *_unassigned(), *_money(), *_waiting()]
         except DatabaseError as error:
             log.warning("metrics_without_database", reason=type(error).__name__)
         up.add_metric([], bool(families))
@@ -219,6 +221,22 @@ def _unassigned() -> list[Metric]:
     found = rows.aggregate(stored=Count("pk", filter=Q(stored_at__isnull=False)), all=Count("pk"))
     values = {"stored": found["stored"], "not_stored": found["all"] - found["stored"]}
     return [_gauge("unassigned_predictions", "Predictions that belong to no generation yet.", ["state"], values)]
+
+
+def _waiting() -> list[Metric]:
+    since = digest.waiting_since()
+    waiting = max(0.0, (timezone.now() - since).total_seconds()) if since else 0.0
+    return [
+        _gauge(
+            "mail_waiting_seconds", "Age of the oldest e-mail that no mail server has taken yet.", [], {(): waiting}
+        ),
+        _gauge(
+            "no_room",
+            "1 while there is no room for more videos, so that nothing is submitted.",
+            [],
+            {(): bool(room.shown_shortage())},
+        ),
+    ]
 
 
 def _money() -> list[Metric]:

@@ -1,11 +1,11 @@
-"""E-mails people what they were told of: one digest each, not one mail an alert.
+"""E-mails people what they were told of: one digest each, not one mail an alert. What is urgent comes alone, and first.
 
 A notification is due at `email_at`. Whoever sends it moves that ahead first, so that a second dispatcher leaves it alone,
 and marks it only after the mail server took the mail: a process that dies in between sends it once more rather than never.
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from smtplib import SMTPException
 
 import structlog
@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.core.mail import EmailMultiAlternatives, get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Min, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 
@@ -22,8 +22,11 @@ from projects.models import AlertKind, Notification
 
 log = structlog.get_logger(__name__)
 
-# What doesn't wait for the next digest.
-URGENT = (AlertKind.LANE_PAUSED, AlertKind.OVERCHARGED, AlertKind.DISPATCHER)
+# What concerns the whole studio doesn't wait for the next digest, nor stands among what does: its mail's subject names it.
+URGENT = (
+    *(AlertKind.LANE_PAUSED, AlertKind.OVERCHARGED, AlertKind.DISPATCHER),
+    *(AlertKind.STORAGE, AlertKind.CHECK_FAILED, AlertKind.PROVIDER_BALANCE),
+)
 # Longer than a mail server may take; then the mail is due again.
 LEASE = timedelta(minutes=5)
 # Who can't be reached for so long reads it in the bell.
@@ -48,10 +51,16 @@ def send() -> None:
         return
     try:
         for user_id in people:
-            if claimed := _claim(user_id):
+            for claimed in _claim(user_id):
                 _send(claimed, connection)
     finally:
         connection.close()
+
+
+def waiting_since() -> datetime | None:
+    """Since when the oldest e-mail waits that nobody's mail server has taken yet; None while none waits."""
+    waiting = Notification.objects.filter(email_at__isnull=False, user__is_active=True)
+    return waiting.aggregate(since=Min("alert__created_at"))["since"]
 
 
 def _give_up() -> None:
@@ -61,19 +70,21 @@ def _give_up() -> None:
 
 
 @transaction.atomic
-def _claim(user_id: int) -> list[Notification]:
-    """Everything that is due for one person; nothing while their next digest is not due, unless something is urgent."""
+def _claim(user_id: int) -> list[list[Notification]]:
+    """What is due for one person, mail by mail: what is urgent, then the rest, unless their next digest is not due yet."""
     # Locked, so that what arrives meanwhile makes no second mail. Not against rows that name this person, which others insert.
     user = User.objects.select_for_update(no_key=True).get(pk=user_id)
     now = timezone.now()
     theirs = Notification.objects.filter(user=user)
     due = list(theirs.filter(email_at__lte=now).select_related("alert", "user").order_by("alert__created_at"))
+    urgent = [notification for notification in due if notification.alert.kind in URGENT]
+    others = [notification for notification in due if notification.alert.kind not in URGENT]
+    digests = theirs.exclude(alert__kind__in=URGENT)
     recent = now - timedelta(minutes=settings.DIGEST_MINUTES)
-    is_early = theirs.filter(emailed_at__gt=recent).exists() or theirs.filter(email_at__gt=now).exists()
-    if is_early and not any(notification.alert.kind in URGENT for notification in due):
-        return []
-    Notification.objects.filter(pk__in=[each.pk for each in due]).update(email_at=now + LEASE)
-    return due
+    if digests.filter(emailed_at__gt=recent).exists() or digests.filter(email_at__gt=now).exists():
+        others = []
+    Notification.objects.filter(pk__in=[each.pk for each in [*urgent, *others]]).update(email_at=now + LEASE)
+    return [mail for mail in (urgent, others) if mail]
 
 
 def _send(claimed: Sequence[Notification], connection: BaseEmailBackend) -> None:
@@ -102,7 +113,14 @@ def _message(claimed: Sequence[Notification], connection: BaseEmailBackend) -> E
         "left_out": max(len(alerts) - SHOWN, 0),
         "host": settings.PUBLIC_URL,
     }
-    subject = alerts[0].title if len(alerts) == 1 else f"{len(alerts)} things to know about your videos and budgets"
+    subject = alerts[0].title
+    if len(alerts) > 1:
+        is_urgent = alerts[0].kind in URGENT
+        subject = (
+            f"{subject}, and {len(alerts) - 1} more"
+            if is_urgent
+            else f"{len(alerts)} things to know about your videos and budgets"
+        )
     text = render_to_string("projects/email/digest.txt", context)
     message = EmailMultiAlternatives(" ".join(subject.split()), text, None, [user.email], connection=connection)
     message.attach_alternative(render_to_string("projects/email/digest.html", context), "text/html")

@@ -267,3 +267,30 @@ def test_the_documented_environment_holds_no_secret() -> None:
 
     assert not re.search(r"^(SECRET_KEY|DATABASE_URL|WAVESPEED_API_KEY|EMAIL_URL|METRICS_TOKEN)", text, re.MULTILINE)
     assert not re.search(r"://[^/\s]*:[^/\s]*@", text)
+
+
+# --- Rules of Prometheus ----------------------------------------------------------------------------------------------
+
+RULES = DEPLOY / "prometheus-rules.yml"
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="this machine has no promtool; script/services installs it")
+def test_prometheus_loads_the_rules() -> None:
+    checked = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, timeout=60)
+
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_rule_has_a_section_that_says_what_to_do() -> None:
+    rules = re.findall(r"- alert: (\w+)", RULES.read_text())
+    section = OPERATIONS.read_text().split("## What to do on each rule of Prometheus")[1].split("\n## ")[0]
+
+    assert re.findall(r"^### (.+)$", section, re.MULTILINE) == rules
+
+
+def test_the_rules_ask_for_metrics_that_there_are() -> None:
+    """By the names in docs/watching.md, which says what each means; `_count` is a histogram's."""
+    asked = set(re.findall(r"kling_studio_(\w+)", re.sub(r"name: \w+", "", RULES.read_text())))
+    told = set(re.findall(r"`(\w+)`", (ROOT / "docs" / "watching.md").read_text()))
+
+    assert {name.removesuffix("_count") for name in asked} <= told

@@ -22,6 +22,7 @@ from generations.models import (
     UnassignedPrediction,
 )
 from kling_studio import health
+from projects import digest
 from projects.models import Alert, AlertKind
 
 LATELY = timedelta(days=7)
@@ -49,6 +50,7 @@ def matters() -> list[Matter]:
         *_generations(),
         *_predictions(),
         *_room(),
+        *_mail(),
         *_pauses(),
         *_checks(),
     ]
@@ -141,6 +143,13 @@ def _predictions() -> Iterator[Matter]:
 def _room() -> Iterator[Matter]:
     if shortage := room.shown_shortage():
         yield Matter("There is no room for more videos", shortage, _generations_page(Status.STORING), "What is storing")
+
+
+def _mail() -> Iterator[Matter]:
+    waiting = health.mail()
+    if waiting.state != health.State.OK:
+        page = reverse("admin:projects_notification_changelist")
+        yield Matter("E-mails can’t be sent", waiting.message, page, "What they say", digest.waiting_since())
 
 
 def _pauses() -> Iterator[Matter]:

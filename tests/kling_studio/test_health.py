@@ -1,6 +1,7 @@
 """/livez and /readyz, each check really failing: in a process of its own where a service is away, here where a row tells it."""
 
 import json
+import re
 import socket
 import threading
 import time
@@ -13,8 +14,13 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from generations.admin import attention
 from generations.models import Lane, PauseCause, Process
+from kling_studio import health
 from kling_studio.health import Check, Result, State
+from projects import alerts
+from projects.models import Alert, AlertKind
+from tests import factories
 from tests.studio_process import Studio, free_port
 
 # Its studio is made once for all of them.
@@ -56,7 +62,7 @@ def states(body: dict[str, Any]) -> dict[str, str]:
 
 
 def all_ok_but(**others: str) -> dict[str, str]:
-    names = ("database", "migrations", "broker", "storage", "dispatcher", "workers", "lane")
+    names = ("database", "migrations", "broker", "storage", "dispatcher", "workers", "lane", "mail", "room")
     return dict.fromkeys(names, "ok") | others
 
 
@@ -116,7 +122,7 @@ def test_storage_that_refuses(home: Path, tmp_path: Path) -> None:
 
 def test_database_that_is_away(home: Path) -> None:
     status, body, _ = asked(home, DATABASE_URL=f"postgres://studio:{SECRET}@127.0.0.1:{free_port()}/studio")
-    away = dict.fromkeys(["database", "migrations", "dispatcher", "workers", "lane"], "failed")
+    away = dict.fromkeys(["database", "migrations", "dispatcher", "workers", "lane", "mail", "room"], "failed")
 
     assert (status, states(body)) == (503, all_ok_but(**away))
     assert body["checks"]["database"]["message"] == "The database does not answer (OperationalError)."
@@ -206,3 +212,28 @@ def test_result_is_kept_for_a_while() -> None:
         check.start().result(timeout=60)
 
     assert len(runs) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_e_mails_that_nobody_takes_are_told_and_counted(client: Client, settings: Any) -> None:
+    settings.METRICS_TOKEN = "m" * 40
+    person = factories.UserFactory(username="mia")
+    alerts.tell(AlertKind.ENDED, "one", people=[person], title="Ready")
+    assert health.mail().state == "ok"
+    Alert.objects.update(created_at=timezone.now() - timedelta(hours=1))
+
+    assert client.get("/readyz").json()["checks"]["mail"]["status"] == "degraded"
+    page = client.get("/metrics", headers={"Authorization": f"Bearer {settings.METRICS_TOKEN}"}).content.decode()
+    assert re.search(r"^kling_studio_mail_waiting_seconds 36\d\d\.", page, re.MULTILINE)
+    assert [matter.title for matter in attention.matters() if "mail" in matter.title] == ["E-mails can’t be sent"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_no_room_is_told_and_counted(client: Client, settings: Any) -> None:
+    settings.METRICS_TOKEN = "m" * 40
+    settings.STORAGE_ROOM_MEGABYTES = 10**12
+
+    told = client.get("/readyz").json()["checks"]["room"]
+    assert told == {"status": "degraded", "message": "There is no room for more videos: nothing is submitted."}
+    page = client.get("/metrics", headers={"Authorization": f"Bearer {settings.METRICS_TOKEN}"}).content.decode()
+    assert "\nkling_studio_no_room 1.0\n" in page

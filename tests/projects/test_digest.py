@@ -123,9 +123,27 @@ def test_a_paused_lane_does_not_wait(person: User, clock: time_machine.Traveller
     tell(person, "Submitting is paused", AlertKind.LANE_PAUSED)
     digest.send()
 
-    assert subjects() == ["First", "2 things to know about your videos and budgets"]
-    assert "Waits" in mail.outbox[1].body
-    assert "Submitting is paused" in mail.outbox[1].body
+    assert subjects() == ["First", "Submitting is paused"]
+    assert "Waits" not in mail.outbox[1].body
+    clock.shift(timedelta(minutes=10))
+    digest.send()
+    assert subjects() == ["First", "Submitting is paused", "Waits"]
+
+
+def test_what_is_urgent_comes_alone_and_first_however_much_else_there_is(person: User) -> None:
+    for number in range(14):
+        tell(person, f"Ready {number}")
+    tell(person, "Submitting is paused: the key is refused", AlertKind.LANE_PAUSED)
+    tell(person, "The storage is full", AlertKind.STORAGE)
+
+    digest.send()
+
+    assert subjects() == [
+        "Submitting is paused: the key is refused, and 1 more",
+        "14 things to know about your videos and budgets",
+    ]
+    assert "Ready" not in mail.outbox[0].body
+    assert "Submitting" not in mail.outbox[1].body
 
 
 def test_texts_of_people_are_escaped_and_no_header_is_forged(person: User) -> None:
