@@ -2,6 +2,8 @@ from django.contrib import admin
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import include, path
+from django.views.decorators.http import require_safe
+from django.views.generic import RedirectView
 
 from generations.admin import navigation, spend
 from kling_studio import error_pages
@@ -25,6 +27,7 @@ def nothing_here(request: HttpRequest, rest: str) -> HttpResponseBase:
 
 urlpatterns = [
     path("favicon.ico", error_pages.favicon, name="favicon"),
+    path("", require_safe(RedirectView.as_view(pattern_name="admin:index")), name="front"),
     path("livez", livez, name="livez"),
     path("readyz", readyz, name="readyz"),
     path("metrics", metrics, name="metrics"),

@@ -134,6 +134,7 @@ OUTSIDE = {
     "accounts/password-reset/done/": "GET anybody",
     "accounts/password-reset/<uidb64>/<token>/": "GET anybody, POST anybody",
     "favicon.ico": "GET anybody",
+    "": "GET anybody",  # leads to the admin
     "livez": "GET anybody",
     "readyz": "GET anybody",
     # And whoever has METRICS_TOKEN.
