@@ -16,8 +16,8 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from generations import queueing
-from generations.models import Approval, Generation, Status
-from generations.refusals import WrongStatus
+from generations.models import Approval, Generation, GenerationEvent, Status
+from generations.refusals import AskerLeft, WrongStatus
 from projects import permissions
 from projects.models import Project
 from projects.money import shown
@@ -85,6 +85,7 @@ def approve(approval: Approval, *, by: User, comment: str = "", confirm: bool = 
 
 def _approve(approval: Approval, *, by: User, comment: str, confirm: bool) -> None:
     generations = _decidable(approval, by)
+    _require_asker(approval)
     for generation in generations:
         queueing.require_usable(generation)
         generation.requested_by = approval.requested_by
@@ -115,9 +116,9 @@ def reject(approval: Approval, *, by: User, comment: str) -> None:
 
 def _decidable(approval: Approval, by: User) -> list[Generation]:
     """Locks a request that `by` may decide about now, and reads it; its generations."""
-    permissions.require(by, "approve", approval.project)
     queueing.lock_projects([approval.project_id])
     approval.refresh_from_db()
+    permissions.require_now(by, "approve", approval.project)
     _require_waiting(approval)
     generations = queueing.lock(approval.generations.values_list("pk", flat=True))
     if _is_theirs(approval, by):
@@ -125,6 +126,15 @@ def _decidable(approval: Approval, by: User) -> list[Generation]:
             "Somebody else has to decide about this: nobody approves what they asked for, made or edited themselves."
         )
     return generations
+
+
+def _require_asker(approval: Approval) -> None:
+    """It is queued in their name, and they pay: whoever may not spend any more asks for nothing."""
+    if not permissions.may(approval.requested_by, "spend", approval.project):
+        raise AskerLeft(
+            f"{approval.requested_by}, who asked for it, may not spend in {approval.project} any more. Reject it; "
+            "somebody who may can ask for the same."
+        )
 
 
 def _require_waiting(approval: Approval) -> None:
@@ -148,11 +158,9 @@ def _is_theirs(approval: Approval, user: User) -> bool:
 
 
 def _worked_on_by(user: User) -> QuerySet[Approval]:
-    edited = {
-        "generations__events__old_status__in": ["", Status.DRAFT],
-        "generations__events__new_status": Status.DRAFT,
-    }
-    return Approval.objects.filter(generations__events__by=user, **edited)
+    """A priority is nothing that is approved."""
+    worked = GenerationEvent.objects.filter(by=user, old_status__in=["", Status.DRAFT], new_status=Status.DRAFT)
+    return Approval.objects.filter(generations__events__in=worked.exclude(reason__startswith="Priority:"))
 
 
 def waiting_for(user: User) -> QuerySet[Approval]:
@@ -169,13 +177,18 @@ def withdraw_of(generation: Generation, *, reason: str, by: User | None) -> None
         _withdraw(approval, reason=reason, by=by)
 
 
-@transaction.atomic
-def withdraw_all_of(user: User, *, reason: str, by: User) -> None:
-    """Withdraws what `user` asked for, and would pay."""
-    theirs = Approval.objects.filter(decision=Decision.WAITING, requested_by=user)
-    queueing.lock_projects(theirs.values_list("project_id", flat=True))
-    for approval in theirs:
-        _withdraw(approval, reason=reason, by=by)
+def waiting_of(user: User) -> QuerySet[Approval]:
+    """What `user` asked for, and would pay."""
+    return Approval.objects.filter(decision=Decision.WAITING, requested_by=user)
+
+
+def withdraw_without_right(user: User, *, reason: str, by: User, project: Project | None = None) -> None:
+    """Withdraws what waits in the name of `user` where they may not spend now. Needs the projects' locks."""
+    user = User.objects.get(pk=user.pk)
+    waiting = waiting_of(user).select_related("project")
+    for approval in waiting if project is None else waiting.filter(project=project):
+        if not permissions.may(user, "spend", approval.project):
+            _withdraw(approval, reason=reason, by=by)
 
 
 def _withdraw(approval: Approval, *, reason: str, by: User | None) -> None:

@@ -14,6 +14,12 @@ class Refused(Exception):
     code = "refused"
 
 
+class AskerLeft(Refused):
+    """Who asked for it may not spend in the project any more."""
+
+    code = "asker_left"
+
+
 class WrongStatus(Refused):
     code = "wrong_status"
 

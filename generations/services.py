@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
 from generations import approvals, prices, provider, queueing, reconcile, tasks
@@ -45,9 +46,10 @@ from generations.refusals import (
     Refused,
     WrongStatus,
 )
-from projects import budgets, members, permissions, spend
-from projects.models import Budget, Enforcement, Project
+from projects import budgets, members, permissions, spend, versions
+from projects.models import Budget, Enforcement, Membership, Project, Role
 from projects.money import shown
+from projects.versions import Expected
 
 # With these, all that the edges need is named here.
 __all__ = [
@@ -153,51 +155,62 @@ def create(
 
 
 @transaction.atomic
-def update(generation: Generation, *, inputs: Mapping[str, Any], by: User, tags: Iterable[str] | None = None) -> None:
-    """Replaces the inputs of a draft, and its tags where they are given.
+def update(
+    generation: Generation,
+    *,
+    by: User,
+    inputs: Mapping[str, Any] | None = None,
+    tags: Iterable[str] | None = None,
+    priority: Priority | None = None,
+    expected: Expected = None,
+    others_too: bool = False,
+) -> None:
+    """Changes the inputs of a draft that are named, its tags and its priority where they are given.
 
-    A request for approval that it waits in is withdrawn first, whole. Who edits it may not approve it any more.
+    They are merged into what the draft is under its lock; with `others_too`, inputs that are not named are unset. A request for
+    approval that it waits in is withdrawn first, whole, unless nothing but the priority is given: see `prioritise`.
+    Raises `InvalidInputs`, `PermissionDenied`, `Stale`, `WrongStatus`.
     """
-    permissions.require(by, "edit", generation.project)
-    checked = check(generation.project, generation.endpoint, inputs)
-    changes = checked.columns if tags is None else {**checked.columns, "tags": check_tags(tags)}
-    queueing.lock_projects([generation.project_id])
-    approvals.withdraw_of(generation, reason=f"“{generation}” was edited.", by=by)
-    if not Generation.objects.filter(pk=generation.pk, status=Status.DRAFT).update(**changes):
-        generation.refresh_from_db()
-        raise WrongStatus(
-            f"Only a draft can be edited; this one is {generation.get_status_display().lower()}. Make a new one instead."
-        )
-    link_elements(generation, checked.elements)
-    GenerationEvent.objects.create(
-        generation=generation, old_status=Status.DRAFT, new_status=Status.DRAFT, reason="Edited.", by=by
-    )
-    generation.refresh_from_db()
-
-
-@transaction.atomic
-def prioritise(generation: Generation, *, priority: Priority, by: User) -> None:
-    """Its place among what its project has queued. No input and no price: a request for approval goes on waiting."""
-    permissions.require(by, "edit", generation.project)
-    priority = Priority(priority)
-    rows = Generation.objects.filter(pk=generation.pk, status__in=CANCELLABLE)
-    if rows.exclude(priority=priority).update(priority=priority):
-        generation.refresh_from_db()
-        status = Status(generation.status)
-        if status != Status.DRAFT:
-            GenerationEvent.objects.create(
-                generation=generation,
-                old_status=status,
-                new_status=status,
-                reason=f"Priority: {priority.label}.",
-                by=by,
+    now = _locked(generation, "edit", by=by, expected=expected)
+    if inputs is not None or tags is not None or priority is None:
+        changes: dict[str, Any] = {} if tags is None else {"tags": check_tags(tags)}
+        before = now.editable()
+        kept = {} if others_too else inputs_of(now)
+        checked = check(now.project, now.endpoint, {**kept, **(inputs or {})})
+        changes |= checked.columns
+        approvals.withdraw_of(now, reason=f"“{now}” was edited.", by=by)
+        if not Generation.objects.filter(pk=now.pk, status=Status.DRAFT).update(**changes):
+            now.refresh_from_db()
+            raise WrongStatus(
+                f"Only a draft can be edited; this one is {now.get_status_display().lower()}. Make a new one instead."
             )
-        return
+        link_elements(now, checked.elements)
+        now.note_edit(before, by=by)
+    if priority is not None:
+        _prioritise(now, priority, by=by)
     generation.refresh_from_db()
-    if generation.status not in CANCELLABLE:
+
+
+def prioritise(generation: Generation, *, priority: Priority, by: User, expected: Expected = None) -> None:
+    """Its place among what its project has queued. No input and no price: a request for approval goes on waiting."""
+    update(generation, priority=priority, by=by, expected=expected)
+
+
+def _prioritise(generation: Generation, priority: Priority, *, by: User) -> None:
+    priority, before = Priority(priority), generation.editable()
+    if not Generation.objects.filter(pk=generation.pk, status__in=CANCELLABLE).update(priority=priority):
         raise WrongStatus(
             f"It is {generation.get_status_display().lower()} already; a priority only counts for what was not submitted yet."
         )
+    generation.note_edit(before, by=by, reason=f"Priority: {priority.label}.")
+
+
+def _locked(generation: Generation, action: str, *, by: User, expected: Expected = None) -> Generation:
+    """The generation as it is now, locked after its project; asks for the right to `action` when it has both."""
+    now: Generation = Generation.locked(generation.pk)
+    permissions.require_now(by, action, now.project)
+    versions.require(now, expected)
+    return now
 
 
 # --- Prices -----------------------------------------------------------------------------------------------------------
@@ -272,9 +285,11 @@ def progress(generation: Generation) -> int:
 # --- Money moves ------------------------------------------------------------------------------------------------------
 
 
-def queue(generation: Generation, *, by: User, confirm: bool = False, told: Prices | None = None) -> Generation:
+def queue(
+    generation: Generation, *, by: User, confirm: bool = False, told: Prices | None = None, expected: Expected = None
+) -> Generation:
     """Reserves the price and lets the generation into the lane, or asks for an approval: see `queue_many`."""
-    return queue_many([generation], by=by, confirm=confirm, told=told)[0]
+    return queue_many([generation], by=by, confirm=confirm, told=told, expected=expected)[0]
 
 
 def queue_many(
@@ -284,6 +299,7 @@ def queue_many(
     confirm: bool = False,
     told: Prices | None = None,
     at_most: int | None = None,
+    expected: Expected = None,
 ) -> list[Generation]:
     """Reserves and queues all of them, or none, in one transaction.
 
@@ -295,18 +311,27 @@ def queue_many(
     drafts = list(generations)
     told = ask_prices(drafts) if told is None else told
     with refusals_told(), transaction.atomic():
-        _queue(drafts, by=by, confirm=confirm, told=told, at_most=at_most)
+        _queue(drafts, by=by, confirm=confirm, told=told, at_most=at_most, expected=expected)
     for generation in drafts:
         generation.refresh_from_db()
     return drafts
 
 
-def _queue(drafts: Sequence[Generation], *, by: User, confirm: bool, told: Prices, at_most: int | None = None) -> None:
+def _queue(
+    drafts: Sequence[Generation],
+    *,
+    by: User,
+    confirm: bool,
+    told: Prices,
+    at_most: int | None = None,
+    expected: Expected = None,
+) -> None:
     queueing.lock_projects(generation.project_id for generation in drafts)
     locked = queueing.lock(generation.pk for generation in drafts)
     reasons = {}
     for generation in locked:
-        permissions.require(by, "spend", generation.project)
+        permissions.require_now(by, "spend", generation.project)
+        versions.require(generation, expected)
         if generation.status != Status.DRAFT:
             raise WrongStatus(f"Only a draft can be queued; this one is {generation.get_status_display().lower()}.")
         queueing.require_usable(generation)
@@ -344,13 +369,12 @@ def _require_agreed(total: int, at_most: int | None) -> None:
 
 
 @transaction.atomic
-def cancel(generation: Generation, *, by: User, reason: str = "") -> None:
+def cancel(generation: Generation, *, by: User, reason: str = "", expected: Expected = None) -> None:
     """Stops what was not submitted yet and releases its money. From `submitting` on the provider has no cancel: `WrongStatus`.
 
     The request for approval that it waits in is withdrawn, whole.
     """
-    permissions.require(by, "edit", generation.project)
-    queueing.lock_projects([generation.project_id])
+    _locked(generation, "edit", by=by, expected=expected)
     approvals.withdraw_of(generation, reason=f"“{generation}” was cancelled.", by=by)
     for status in CANCELLABLE:
         if Generation.objects.move(
@@ -374,34 +398,30 @@ def cancel(generation: Generation, *, by: User, reason: str = "") -> None:
 @transaction.atomic
 def ignore_result(generation: Generation, *, by: User) -> None:
     """Marks what is on its way as not wanted; it is still stored, because it is paid. See `want_result`."""
-    permissions.require(by, "edit", generation.project)
-    _lock(generation)
-    if generation.status in CANCELLABLE:
+    now = _locked(generation, "edit", by=by)
+    if now.status in CANCELLABLE:
         raise WrongStatus("It was not submitted yet: cancel it instead, which costs nothing.")
-    if generation.status == Status.COMPLETED:
+    if now.status == Status.COMPLETED:
         raise WrongStatus("Its video is stored already. If nobody wants it, move the video to the trash.")
-    if generation.status in RETRYABLE:
-        raise WrongStatus(f"It is {generation.get_status_display().lower()} already; there is no result to ignore.")
-    if generation.result_ignored_at is None:
-        _note(generation, "The result is not wanted.", result_ignored_at=timezone.now(), by=by)
+    if now.status in RETRYABLE:
+        raise WrongStatus(f"It is {now.get_status_display().lower()} already; there is no result to ignore.")
+    if now.result_ignored_at is None:
+        _note(now, "The result is not wanted.", result_ignored_at=timezone.now(), by=by)
+    generation.refresh_from_db()
 
 
 @transaction.atomic
 def want_result(generation: Generation, *, by: User) -> None:
     """Takes back that a result is not wanted, also once it is there."""
-    permissions.require(by, "edit", generation.project)
-    _lock(generation)
-    if generation.result_ignored_at is not None:
-        _note(generation, "The result is wanted after all.", result_ignored_at=None, by=by)
-
-
-def _lock(generation: Generation) -> None:
-    generation.refresh_from_db(from_queryset=Generation.objects.select_for_update(of=("self",)))
+    now = _locked(generation, "edit", by=by)
+    if now.result_ignored_at is not None:
+        _note(now, "The result is wanted after all.", result_ignored_at=None, by=by)
+    generation.refresh_from_db()
 
 
 def _note(generation: Generation, reason: str, *, by: User, **changes: Any) -> None:
     """Changes a locked row that stays in its state, and writes who did it into its history."""
-    Generation.objects.filter(pk=generation.pk).update(**changes)
+    Generation.objects.filter(pk=generation.pk).update(version=F("version") + 1, **changes)
     GenerationEvent.objects.create(
         generation=generation, old_status=generation.status, new_status=generation.status, reason=reason, by=by
     )
@@ -463,10 +483,45 @@ def soft_budget_warnings(generations: Iterable[Generation]) -> list[str]:
 
 
 @transaction.atomic
+def change_role(membership: Membership, *, role: Role, by: User, expected: Expected = None) -> None:
+    """Who may not spend any more has their requests for approval withdrawn; what is queued was decided, and goes on."""
+    members.change_role(membership, role=role, by=by, expected=expected)
+    approvals.withdraw_without_right(
+        membership.user,
+        reason=f"{membership.user}, who asked for it, is {membership.get_role_display().lower()} now.",
+        by=by,
+        project=membership.project,
+    )
+
+
+@transaction.atomic
+def remove_member(membership: Membership, *, by: User, expected: Expected = None) -> None:
+    """Their requests for approval are withdrawn; what is queued was decided, and goes on."""
+    members.remove(membership, by=by, expected=expected)
+    reason = f"{membership.user}, who asked for it, was removed from the project."
+    approvals.withdraw_without_right(membership.user, reason=reason, by=by, project=membership.project)
+
+
+@transaction.atomic
 def switch_off(user: User, *, by: User) -> None:
     """Ends the sessions and tokens of `user`, and withdraws what they asked to have approved."""
+    queueing.lock_projects(_projects_of(user))
     members.switch_off(user, by=by)
-    approvals.withdraw_all_of(user, reason=f"{user} was switched off.", by=by)
+    approvals.withdraw_without_right(user, reason=f"{user}, who asked for it, was switched off.", by=by)
+
+
+@transaction.atomic
+def rights_changed(user: User, *, by: User) -> None:
+    """After the studio's own rights of `user` were changed: ends what only these had allowed."""
+    queueing.lock_projects(_projects_of(user))
+    members.end_what_is_open(user)
+    approvals.withdraw_without_right(user, reason=f"{user}, who asked for it, may not spend in the project now.", by=by)
+
+
+def _projects_of(user: User) -> set[UUID]:
+    """Where something of theirs is, or may be, open."""
+    joined = Membership.objects.filter(user=user).values_list("project", flat=True)
+    return {*joined, *approvals.waiting_of(user).values_list("project", flat=True)}
 
 
 def reconcile_now(*, by: User) -> Reconciliation:

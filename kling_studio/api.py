@@ -1,7 +1,8 @@
 """The shape of the REST API: who is let in, errors, bodies, pages, throttles. The routes are in `projects/api` and `generations/api`."""
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from functools import singledispatch
 from typing import Any
 
@@ -43,6 +44,7 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from kling_studio import throttling, unanswered
+from projects.versions import Stale
 
 log = structlog.get_logger(__name__)
 
@@ -237,6 +239,33 @@ class Strict(serializers.Serializer):
         return super().to_internal_value(data)
 
 
+# --- Versions ---------------------------------------------------------------------------------------------------------
+
+
+TAG = re.compile(r'(?:W/)?"([^"]*)"')
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+
+
+def conditional(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Marks a handler that hands `self.expected` to what changes the row: it takes `If-Match`."""
+    handler.is_conditional = True  # type: ignore[attr-defined]
+    return handler
+
+
+def expected_versions(header: str | None) -> frozenset[int] | None:
+    """What `If-Match` asks for; None: any version. A weak tag is taken for the same, as proxies that compress make it weak."""
+    if header is None or header.strip() == "*":
+        return None
+    tags = [TAG.fullmatch(tag.strip()) for tag in header.split(",")]
+    if not all(tags):
+        raise ApiError(
+            status.HTTP_400_BAD_REQUEST,
+            "invalid_if_match",
+            'If-Match takes the ETag that was answered, in its quotes, such as "3"; or * for any version.',
+        )
+    return frozenset(int(tag[1]) for tag in tags if tag and tag[1].isascii() and tag[1].isdigit() and len(tag[1]) < 12)
+
+
 # --- Lists ------------------------------------------------------------------------------------------------------------
 
 
@@ -291,21 +320,31 @@ class Docs(Options, SpectacularSwaggerSplitView):
 # --- Views ------------------------------------------------------------------------------------------------------------
 
 
+IDEMPOTENCY_KEY = OpenApiParameter(
+    "Idempotency-Key",
+    {"type": "string", "pattern": r"^[!-~]{1,255}$"},
+    OpenApiParameter.HEADER,
+    description="1 to 255 visible ASCII characters. The same request with the same key gets the first answer again.",
+)
+IF_MATCH = OpenApiParameter(
+    "If-Match",
+    {"type": "string", "example": '"3"'},
+    OpenApiParameter.HEADER,
+    description="The ETag of what you saw. When it has changed since: 412 `precondition_failed`, with what is there now as `current`.",
+)
+
+
 class Schema(AutoSchema):
     """Adds what all operations share: the error shape, and the idempotency key where it is taken."""
 
     def get_override_parameters(self) -> Any:
         handler = getattr(self.view, getattr(self.view, "action", "") or "", None)
-        if not getattr(handler, "is_idempotent", False):
-            return super().get_override_parameters()
-        return [
-            OpenApiParameter(
-                "Idempotency-Key",
-                {"type": "string", "pattern": r"^[!-~]{1,255}$"},
-                OpenApiParameter.HEADER,
-                description="1 to 255 visible ASCII characters. The same request with the same key gets the first answer again.",
-            )
-        ]
+        parameters = list(super().get_override_parameters())
+        if getattr(handler, "is_idempotent", False):
+            parameters.append(IDEMPOTENCY_KEY)
+        if _is_conditional(self.view):
+            parameters.append(IF_MATCH)
+        return parameters
 
     def get_operation_id(self) -> str:
         """As a name in a program: `entries.csv` has a dot."""
@@ -316,8 +355,16 @@ class Schema(AutoSchema):
         return {**bodies, "4XX": self._get_response_for_code(Error, "4XX")}  # type: ignore[no-untyped-call]
 
 
+def _is_conditional(view: Any) -> bool:
+    return getattr(getattr(view, getattr(view, "action", "") or "", None), "is_conditional", False)
+
+
 class Api(Options, GenericViewSet):
-    """What every view of the API is."""
+    """What every view of the API is.
+
+    Rows that people edit have a `version`, which is also their ETag. A handler that is `conditional` refuses with 412 what was
+    asked for about another version, and says what is there now.
+    """
 
     authentication_classes = [TokenAuthentication, SessionAuthentication]
     parser_classes: Any = [JSONParser]
@@ -330,6 +377,41 @@ class Api(Options, GenericViewSet):
     def filter_queryset(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
         """Filters narrow lists; one row is found by its id alone."""
         return super().filter_queryset(queryset) if self.action == "list" else queryset
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method not in SAFE_METHODS and "If-Match" in request.headers and not _is_conditional(self):
+            raise ApiError(
+                status.HTTP_400_BAD_REQUEST,
+                "if_match_not_taken",
+                "If-Match would be ignored here: leave it out. The API's documentation says where it is taken.",
+            )
+
+    @property
+    def expected(self) -> frozenset[int] | None:
+        """The versions that the request may start from; None: any."""
+        return expected_versions(self.request.headers.get("If-Match"))
+
+    def handle_exception(self, exc: Exception) -> Response:
+        if not isinstance(exc, Stale):
+            return super().handle_exception(exc)
+        current = self.as_now(exc.row)
+        refusal = ApiError(status.HTTP_412_PRECONDITION_FAILED, "precondition_failed", str(exc), current=current)
+        response = super().handle_exception(refusal)
+        response["ETag"] = f'"{current["version"]}"'
+        return response
+
+    def as_now(self, row: Any) -> dict[str, Any]:
+        """The row of a `Stale`, which nothing was written to, as this view shows it."""
+        shown: dict[str, Any] = self.get_serializer_class()(row, context=self.get_serializer_context()).data
+        return shown
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        final = super().finalize_response(request, response, *args, **kwargs)
+        data = getattr(final, "data", None)
+        if isinstance(data, Mapping) and isinstance(data.get("version"), int):
+            final["ETag"] = f'"{data["version"]}"'
+        return final
 
     @property
     def person(self) -> User:

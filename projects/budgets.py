@@ -16,8 +16,9 @@ from django.db import models, transaction
 from django.db.models import F, OuterRef, Q, Subquery, Sum
 from django.utils import timezone
 
-from projects import permissions
+from projects import permissions, versions
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry, SpendLine, Studio, TopUp
+from projects.versions import Expected
 
 # As many characters as the column takes.
 MAX_REASON = 300
@@ -60,7 +61,7 @@ def hold_till() -> None:
     """
     if not transaction.get_connection().in_atomic_block:
         raise RuntimeError("Money moves inside a transaction only.")
-    Studio.objects.select_for_update().get_or_create(pk=1)
+    Studio.hold()
 
 
 @transaction.atomic
@@ -89,30 +90,26 @@ def create(
     return budget
 
 
-@transaction.atomic
+def change(budget: Budget, *, by: User, expected: Expected = None, **fields: Any) -> None:
+    """Sets its `limit`, `thresholds` or both. Raises `PermissionDenied`, `ValidationError`, `Stale`."""
+    with versions.editing(budget, by=by, expected=expected):
+        _require_may_set(by, budget.project, budget.user)
+        _require_in_force(budget)
+        for name, value in fields.items():
+            setattr(budget, name, value)
+
+
 def change_limit(budget: Budget, *, limit: int, by: User) -> None:
     """Takes effect at once, below what is spent too: then nothing new passes, and what is held goes on."""
-    _change(budget, "limit", limit, by=by)
+    change(budget, by=by, limit=limit)
 
 
-@transaction.atomic
 def change_thresholds(budget: Budget, *, thresholds: Sequence[int], by: User) -> None:
     """Percents of the limit at which people hear of it; one that was told in this period is not told again."""
-    _change(budget, "thresholds", list(thresholds), by=by)
+    change(budget, by=by, thresholds=list(thresholds))
 
 
-def _change(budget: Budget, field: str, value: Any, *, by: User) -> None:
-    _require_may_set(by, budget.project, budget.user)
-    _hold(budget)
-    setattr(budget, field, value)
-    budget.full_clean()
-    budget.save(update_fields=[field])
-
-
-def _hold(budget: Budget) -> None:
-    """Takes the till and reads the budget as it is now; raises `ValidationError` if it is archived."""
-    hold_till()
-    budget.refresh_from_db()
+def _require_in_force(budget: Budget) -> None:
     if budget.archived_at:
         raise ValidationError("This budget is archived: make a new one instead.")
 
@@ -125,8 +122,9 @@ def top_up(
 
     Raises `PermissionDenied` like a change of the limit, and `ValidationError`.
     """
+    budget.lock()
     _require_may_set(by, budget.project, budget.user)
-    _hold(budget)
+    _require_in_force(budget)
     now = timezone.now()
     top_up = TopUp(
         budget=budget,
@@ -159,17 +157,14 @@ def _check_top_up(top_up: TopUp, now: datetime) -> None:
         raise ValidationError(errors)
 
 
-@transaction.atomic
-def end_top_up(top_up: TopUp, *, by: User) -> None:
-    """Ends it now, or before it has begun; what it let through goes on. Raises `PermissionDenied` and `ValidationError`."""
-    _require_may_set(by, top_up.budget.project, top_up.budget.user)
-    hold_till()
-    top_up.refresh_from_db()
-    now = timezone.now()
-    if top_up.ends_at <= now:
-        raise ValidationError("This top-up has ended already.")
-    top_up.ends_at = max(now, top_up.starts_at)
-    top_up.save(update_fields=["ends_at"])
+def end_top_up(top_up: TopUp, *, by: User, expected: Expected = None) -> None:
+    """Ends it now, or before it has begun; what it let through goes on. Raises `PermissionDenied`, `ValidationError`, `Stale`."""
+    with versions.editing(top_up, by=by, expected=expected):
+        _require_may_set(by, top_up.budget.project, top_up.budget.user)
+        now = timezone.now()
+        if top_up.ends_at <= now:
+            raise ValidationError("This top-up has ended already.")
+        top_up.ends_at = max(now, top_up.starts_at)
 
 
 def topped_up(budgets: Collection[Budget], now: datetime) -> Counter[uuid.UUID]:
@@ -178,19 +173,15 @@ def topped_up(budgets: Collection[Budget], now: datetime) -> Counter[uuid.UUID]:
     return Counter(dict(lasting.order_by().values_list("budget").annotate(Sum("amount"))))
 
 
-@transaction.atomic
-def archive(budget: Budget, *, by: User) -> None:
+def archive(budget: Budget, *, by: User, expected: Expected = None) -> None:
     """Takes the budget out of force; what was booked in it stays, and holds in it end there."""
-    _require_may_set(by, budget.project, budget.user)
-    hold_till()
-    budget.refresh_from_db()
-    if budget.archived_at is None:
-        budget.archived_at = timezone.now()
-        budget.save(update_fields=["archived_at"])
+    with versions.editing(budget, by=by, expected=expected):
+        _require_may_set(by, budget.project, budget.user)
+        budget.archived_at = budget.archived_at or timezone.now()
 
 
 def _require_may_set(by: User, project: Project | None, user: User | None) -> None:
-    if not permissions.may_set_budget(by, project, user):
+    if not permissions.may_set_budget(User.objects.get(pk=by.pk), project, user):
         raise PermissionDenied(
             "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other "
             f"members. Studio owners are: {permissions.names_of_studio_owners()}."

@@ -88,6 +88,15 @@ def require(user: "Person", action: str, project: Project) -> None:
         )
 
 
+def require_now(user: User, action: str, project: Project) -> None:
+    """The same under a lock that was waited for: whoever was switched off meanwhile is refused too."""
+    require(User.objects.get(pk=user.pk), action, project)
+
+
+def require_studio_owner_now(user: User, what: str) -> None:
+    require_studio_owner(User.objects.get(pk=user.pk), what)
+
+
 def require_studio_owner(user: "Person", what: str) -> None:
     if not is_studio_owner(user):
         raise PermissionDenied(f"Only studio owners {what}. They are: {names_of_studio_owners()}.")

@@ -15,10 +15,11 @@ from django.core.files.uploadedfile import UploadedFile
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from projects import fetch, images, permissions
+from projects import fetch, images, permissions, versions
 from projects.images import ImageRefused, NormalisedImage
 from projects.models import Project, SourceImage
 from projects.tags import normalised
+from projects.versions import Expected
 
 IMPORT_SECONDS = 60.0
 ORIGINAL_EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WebP": "webp", "HEIC": "heic"}
@@ -42,12 +43,12 @@ def add(
     _require_may_add(project, by)
     digest = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
     file.seek(0)
-    known = _brought_back(project, digest)
+    known = _brought_back(project, digest, by)
     if known is not None and _has_files(known):
         return known, False
     picture = images.normalise(cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES)
     if known is not None:
-        return _filled_again(known, picture, file), True
+        return _filled_again(known, picture, file, by), True
     image = SourceImage(
         project=project,
         title=title.strip(),
@@ -72,10 +73,10 @@ def _require_may_add(project: Project, by: User) -> None:
         raise ImageRefused("project_archived", f"{project} is archived: no pictures can be added to it.")
 
 
-def _brought_back(project: Project, digest: str) -> SourceImage | None:
+def _brought_back(project: Project, digest: str, by: User) -> SourceImage | None:
     image = SourceImage.objects.filter(project=project, sha256=digest).first()
     if image is not None and image.archived_at is not None and image.purged_at is None:
-        _bring_back(image)
+        _bring_back(image, by)
     return image
 
 
@@ -86,14 +87,17 @@ def _has_files(image: SourceImage) -> bool:
     )
 
 
-def _filled_again(image: SourceImage, normalised: NormalisedImage, file: BinaryIO | UploadedFile) -> SourceImage:
+def _filled_again(
+    image: SourceImage, normalised: NormalisedImage, file: BinaryIO | UploadedFile, by: User
+) -> SourceImage:
     """The same picture comes again after its files were deleted: its row, and what was made of it, stay one."""
-    with _stored(image, normalised, file), transaction.atomic():
-        image.bytes, image.content_type = len(normalised.content), normalised.content_type
-        image.width, image.height = normalised.width, normalised.height
-        image.archived_at = image.trashed_at = image.trashed_by = image.purged_at = None
-        image.save()
-    return image
+    row = SourceImage.objects.get(pk=image.pk)
+    with _stored(image, normalised, file), versions.editing(row, by=by):
+        row.file, row.thumbnail, row.original = image.file.name, image.thumbnail.name, image.original.name
+        row.bytes, row.content_type = len(normalised.content), normalised.content_type
+        row.width, row.height = normalised.width, normalised.height
+        row.archived_at = row.trashed_at = row.trashed_by = row.purged_at = None
+    return row
 
 
 def _insert(image: SourceImage, normalised: NormalisedImage, file: BinaryIO | UploadedFile) -> tuple[SourceImage, bool]:
@@ -102,7 +106,7 @@ def _insert(image: SourceImage, normalised: NormalisedImage, file: BinaryIO | Up
             image.save(force_insert=True)
     except IntegrityError:
         # Somebody else added the same picture meanwhile.
-        winner = _brought_back(image.project, image.sha256)
+        winner = _brought_back(image.project, image.sha256, image.created_by)
         if winner is None:
             raise
         return winner, False
@@ -153,37 +157,41 @@ def import_url(
         return add(project, cast(BinaryIO, file), filename=name, by=by, title=title, tags=tags, source_url=url)
 
 
-def archive(image: SourceImage, *, by: User) -> None:
+def edit(image: SourceImage, *, by: User, expected: Expected = None, **fields: Any) -> None:
+    """Sets its title or its tags. Raises `PermissionDenied`, `ValidationError`, `Stale`."""
+    with versions.editing(image, by=by, expected=expected):
+        permissions.require_now(by, "edit", image.project)
+        for name, value in fields.items():
+            setattr(image, name, value)
+
+
+def archive(image: SourceImage, *, by: User, expected: Expected = None) -> None:
     """Takes the picture out of sight; videos made of it stay."""
-    permissions.require(by, "edit", image.project)
-    image.archived_at = timezone.now()
-    image.save(update_fields=["archived_at"])
+    with versions.editing(image, by=by, expected=expected):
+        permissions.require_now(by, "edit", image.project)
+        image.archived_at = image.archived_at or timezone.now()
 
 
-def trash(image: SourceImage, *, by: User) -> None:
+def trash(image: SourceImage, *, by: User, expected: Expected = None) -> None:
     """Out of sight, and its files are deleted after `TRASH_DAYS`, unless something unfinished needs them; videos made of it stay."""
-    permissions.require(by, "edit", image.project)
-    if image.trashed_at is not None:
-        return
-    image.trashed_at = timezone.now()
-    image.trashed_by = by
-    image.archived_at = image.archived_at or image.trashed_at
-    image.save(update_fields=["trashed_at", "trashed_by", "archived_at"])
+    with versions.editing(image, by=by, expected=expected):
+        permissions.require_now(by, "edit", image.project)
+        if image.trashed_at is None:
+            image.trashed_at, image.trashed_by = timezone.now(), by
+            image.archived_at = image.archived_at or image.trashed_at
 
 
-def restore(image: SourceImage, *, by: User) -> None:
+def restore(image: SourceImage, *, by: User, expected: Expected = None) -> None:
     """Out of the trash and out of the archive. Raises `ImageRefused` when its files are deleted by now."""
-    permissions.require(by, "edit", image.project)
-    # Its row is checked in the database: the trash may be emptied at this very moment.
-    if not SourceImage.objects.filter(pk=image.pk, purged_at=None).update(
-        trashed_at=None, trashed_by=None, archived_at=None
-    ):
-        raise ImageRefused(
-            "deleted", f"The files of {image} were deleted. Upload the same picture again to bring it back."
-        )
-    image.refresh_from_db()
+    with versions.editing(image, by=by, expected=expected):
+        permissions.require_now(by, "edit", image.project)
+        if image.purged_at is not None:
+            raise ImageRefused(
+                "deleted", f"The files of {image} were deleted. Upload the same picture again to bring it back."
+            )
+        image.trashed_at = image.trashed_by = image.archived_at = None
 
 
-def _bring_back(image: SourceImage) -> None:
-    image.archived_at = image.trashed_at = image.trashed_by = None
-    image.save(update_fields=["archived_at", "trashed_at", "trashed_by"])
+def _bring_back(image: SourceImage, by: User) -> None:
+    with versions.editing(image, by=by):
+        image.archived_at = image.trashed_at = image.trashed_by = None

@@ -1,19 +1,27 @@
+from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.utils import timezone
 from unfold.decorators import display
 
+from generations import elements
 from generations.models import Element
 from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, person, told
 from projects.admin.asking import ask, counted
+from projects.admin.versions import VersionedAdmin, VersionedForm
+
+
+class ElementForm(VersionedForm):
+    class Meta:
+        model = Element
+        fields = ["project", "name", "description", "element_id"]
 
 
 @admin.register(Element)
-class ElementAdmin(StudioAdmin):
+class ElementAdmin(VersionedAdmin, StudioAdmin):
+    form = ElementForm
     list_display = ["name", "project", "description", "element_id", "created_by", "created"]
     list_filter = [ProjectFilter, ArchivedFilter]
     list_select_related = ["project", "created_by"]
@@ -28,9 +36,11 @@ class ElementAdmin(StudioAdmin):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         return ["project"] if obj else []
 
-    def save_model(self, request: HttpRequest, obj: Element, form: forms.ModelForm, change: bool) -> None:
-        if not change:
-            obj.created_by = person(request)
+    def save_model(self, request: HttpRequest, obj: Element, form: Any, change: bool) -> None:
+        if change:
+            elements.edit(obj, by=person(request), **form.changes)
+            return
+        obj.created_by = person(request)
         obj.save()
 
     @admin.action(description="Archive (it can’t be picked any more)", permissions=["change"])
@@ -40,20 +50,19 @@ class ElementAdmin(StudioAdmin):
             "It can’t be picked for new videos any more; those that were made stay. You can bring it back at any time."
         )
         question = ask(request, title, text, yes="Archive", things=queryset)
-        return question or self._move(request, queryset.filter(archived_at=None), "Archived", archive=True)
+        return question or self._move(request, queryset.filter(archived_at=None), elements.archive, "Archived")
 
     @admin.action(description="Bring back", permissions=["change"])
     def bring_back(self, request: HttpRequest, queryset: QuerySet[Element]) -> HttpResponse | None:
-        return self._move(request, queryset.exclude(archived_at=None), "Brought back", archive=False)
+        return self._move(request, queryset.exclude(archived_at=None), elements.bring_back, "Brought back")
 
     def _move(
-        self, request: HttpRequest, elements: QuerySet[Element], done: str, *, archive: bool
+        self, request: HttpRequest, chosen: QuerySet[Element], do: Callable[..., None], done: str
     ) -> HttpResponse | None:
-        """Saved one by one: the history of edits does not see an update of many rows."""
-        allowed = [element for element in elements if self.has_change_permission(request, element)]
+        """One by one: the history of edits does not see an update of many rows."""
+        allowed = [element for element in chosen if self.has_change_permission(request, element)]
         for element in allowed:
-            element.archived_at = timezone.now() if archive else None
-            element.save(update_fields=["archived_at"])
-        refused = len(elements) - len(allowed)
+            do(element, by=person(request))
+        refused = len(chosen) - len(allowed)
         text = f"{refused} of them are in projects where this takes the role “Editor”."
         return told(request, f"{done} {len(allowed)} elements." if allowed else "", [text] if refused else [])

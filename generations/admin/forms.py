@@ -13,13 +13,14 @@ from unfold.widgets import (
 
 from generations import catalog, services
 from generations.catalog import Duration, InvalidInputs, Shots, Text
-from generations.models import Element, Priority
+from generations.models import Element, Generation, Priority
 from projects.admin.display import TagsField
+from projects.admin.versions import SEEN, SeesVersion
 from projects.models import Project, SourceImage
 from projects.money import shown, to_micros
 
 MOST_PICTURES = 200
-OURS = ("endpoint", "tags", "priority")  # all other fields are inputs
+OURS = ("endpoint", "tags", "priority", SEEN)  # all other fields are inputs
 SHOT_TYPES = {"customize": "As I cut them", "intelligent": "The model cuts them"}
 
 
@@ -29,6 +30,9 @@ class WholeNumberField(forms.CharField):
     def clean(self, value: Any) -> Any:
         text = super().clean(value)
         return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else text
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed("" if initial is None else str(initial), data)
 
 
 class ShotsWidget(forms.Widget):
@@ -45,15 +49,27 @@ class ShotsWidget(forms.Widget):
             if prompt.strip() or duration.strip()
         ]
 
+    def put(self, data: Any, name: str, shots: list[dict[str, Any]]) -> None:
+        """The other way round: `shots` into a form's data."""
+        for row in range(self.attrs["rows"]):
+            shot = shots[row] if row < len(shots) else {"prompt": "", "duration": ""}
+            data[f"{name}-{row}-prompt"], data[f"{name}-{row}-duration"] = shot["prompt"], str(shot["duration"])
+
 
 class ShotsField(forms.Field):
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return bool(self.clean(data) != (initial or []))
+
     def clean(self, value: Any) -> list[dict[str, Any]]:
         seconds = WholeNumberField(required=False)
         return [{**shot, "duration": seconds.clean(str(shot["duration"]))} for shot in value or []]
 
 
-class GenerationForm(forms.Form):
-    """`inputs` are what `services.create` takes, once the form is valid."""
+class GenerationForm(SeesVersion, forms.Form):
+    """`inputs` are what `services.create` takes, once the form is valid. One of a draft is refused when somebody else changed it."""
+
+    columns = {"image_id": "image", "end_image_id": "end_image"}
+    seen_version = forms.IntegerField(required=False, widget=forms.HiddenInput)
 
     endpoint = forms.ChoiceField(label="Model", widget=UnfoldAdminSelectWidget())
     image = forms.CharField(label="Start image", required=False)
@@ -94,10 +110,10 @@ class GenerationForm(forms.Form):
         help_text="Among what this project has queued. Other projects take their turns all the same.",
     )
 
-    def __init__(self, project: Project, by: User, *args: Any, endpoint: str = "", **kwargs: Any) -> None:
+    def __init__(self, project: Project, by: User, *args: Any, draft: Generation | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.project, self.by = project, by
-        self.model = catalog.get(endpoint or self._chosen_endpoint())
+        self.project, self.by, self.draft = project, by, draft
+        self.model = catalog.get(draft.endpoint if draft else self._chosen_endpoint())
         self.quote: services.Quote | None = None
         for name in set(self.fields) - {*OURS, *self.model.names}:
             del self.fields[name]
@@ -137,6 +153,7 @@ class GenerationForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        self.require_fresh()
         if self.errors:
             return cleaned
         try:
@@ -147,6 +164,18 @@ class GenerationForm(forms.Form):
                 for sentence in sentences:
                     self.add_error(name if name in self.fields else None, sentence)
         return cleaned
+
+    @property
+    def row(self) -> Generation | None:
+        return self.draft
+
+    def shown(self, name: str, value: Any) -> str:
+        match name:
+            case "image" | "end_image":
+                return f"“{SourceImage.objects.get(pk=value)}”" if value else "empty"
+            case "multi_prompt":
+                return ", ".join(f"“{shot['prompt']}” ({shot['duration']} s)" for shot in value) or "empty"
+        return super().shown(name, value)
 
     @property
     def inputs(self) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from projects import budgets, permissions
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
 from projects.admin.asking import ask, counted
 from projects.admin.display import BudgetBar, amount
+from projects.admin.versions import SEEN
 from projects.models import Budget, Project, SourceImage
 from projects.money import shown
 from projects.spend import NoBudget, SpendRefused
@@ -264,22 +265,13 @@ class GenerationAdmin(StudioAdmin):
 
     def _edit(self, request: HttpRequest, generation: Generation) -> HttpResponse:
         ours = {name: getattr(generation, name) for name in ("endpoint", "shot_type", "tags", "priority")}
-        initial = {**ours, **services.inputs_of(generation)}
+        initial = {**ours, **services.inputs_of(generation), SEEN: generation.version}
         form = GenerationForm(
-            generation.project, person(request), request.POST or None, initial=initial, endpoint=generation.endpoint
+            generation.project, person(request), request.POST or None, initial=initial, draft=generation
         )
         form.fields["endpoint"].disabled = True
-        if request.method == "POST" and form.is_valid():
-            try:
-                with transaction.atomic():
-                    services.update(generation, inputs=form.inputs, tags=form.cleaned_data["tags"], by=person(request))
-                    services.prioritise(
-                        generation, priority=Priority(int(form.cleaned_data["priority"])), by=person(request)
-                    )
-            except REFUSALS as refusal:
-                form.add_error(None, sentence(refusal))
-            else:
-                return self._saved(request, generation)
+        if request.method == "POST" and self._edited(request, form, generation):
+            return self._saved(request, generation)
         return self._form_page(
             request,
             form,
@@ -290,6 +282,25 @@ class GenerationAdmin(StudioAdmin):
                 **approval_facts(generation, person(request)),
             },
         )
+
+    def _edited(self, request: HttpRequest, form: GenerationForm, generation: Generation) -> bool:
+        """Whether it was saved; what was refused is told in the form."""
+        try:
+            # The form locks the draft, so that nobody changes it between the check and the save.
+            with transaction.atomic():
+                if form.is_valid():
+                    services.update(
+                        generation,
+                        inputs=form.inputs,
+                        others_too=True,
+                        tags=form.cleaned_data["tags"],
+                        priority=Priority(int(form.cleaned_data["priority"])),
+                        by=person(request),
+                    )
+                    return True
+        except REFUSALS as refusal:
+            form.add_error(None, sentence(refusal))
+        return False
 
     # --- The page of one ----------------------------------------------------------------------------------------------
 

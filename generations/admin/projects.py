@@ -3,24 +3,23 @@
 from collections.abc import Callable
 from typing import Any
 
-from django import forms
 from django.contrib import admin, messages
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Count, IntegerField, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
-from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from generations import reports, services
+from generations.admin.members import MembershipInline, save_membership
 from generations.models import Generation, PausedProject, Status
-from projects import permissions
+from projects import permissions, projects
 from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
 from projects.admin.asking import ask
 from projects.admin.display import DollarsField, amount, bars
-from projects.admin.members import MembershipInline, save_membership
+from projects.admin.versions import VersionedAdmin, VersionedForm
 from projects.models import Membership, Project, SourceImage
 
 MOST_PAUSES = 10
@@ -33,7 +32,7 @@ def _count(rows: QuerySet[Any]) -> Coalesce:
     return Coalesce(Subquery(own.values("number"), output_field=IntegerField()), 0)
 
 
-class ProjectForm(forms.ModelForm):
+class ProjectForm(VersionedForm):
     approval_above = DollarsField(
         label="Approval above",
         required=False,
@@ -46,7 +45,7 @@ class ProjectForm(forms.ModelForm):
 
 
 @admin.register(Project)
-class ProjectAdmin(StudioAdmin):
+class ProjectAdmin(VersionedAdmin, StudioAdmin):
     project_path = "pk"
     change_action = "manage"
     list_display = ["name", "members_count", "pictures_count", "generations_count", "time_zone", "state"]
@@ -126,10 +125,12 @@ class ProjectAdmin(StudioAdmin):
             return "Archived"
         return "Paused" if hasattr(project, "pause") else "Open"
 
-    def save_model(self, request: HttpRequest, obj: Project, form: forms.ModelForm, change: bool) -> None:
-        if not change:
-            permissions.require_studio_owner(person(request), "make projects")
-            obj.created_by = person(request)
+    def save_model(self, request: HttpRequest, obj: Project, form: Any, change: bool) -> None:
+        if change:
+            projects.edit(obj, by=person(request), **form.changes)
+            return
+        permissions.require_studio_owner(person(request), "make projects")
+        obj.created_by = person(request)
         obj.save()
 
     def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
@@ -201,22 +202,23 @@ class ProjectAdmin(StudioAdmin):
         return HttpResponseRedirect(reverse("admin:projects_project_change", args=[project.pk]))
 
     def archive_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        return self._put_away(request, pk, archive=True)
+        project = self.get_or_404(request, pk)
+        question = ask(request, f"Archive {project}?", ARCHIVES, yes="Archive this project")
+        if question and access(request).is_studio_owner:
+            return question
+        done = "is archived: nothing new can be made in it; what runs goes on"
+        return self._put_away(request, pk, projects.archive, done)
 
     def bring_back_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        return self._put_away(request, pk, archive=False)
+        return self._put_away(request, pk, projects.bring_back, "is open again")
 
-    def _put_away(self, request: HttpRequest, pk: Any, *, archive: bool) -> HttpResponse:
+    def _put_away(self, request: HttpRequest, pk: Any, do: Callable[..., None], done: str) -> HttpResponse:
         project = self.get_or_404(request, pk)
         if not access(request).is_studio_owner:
             raise PermissionDenied
-        if archive and (question := ask(request, f"Archive {project}?", ARCHIVES, yes="Archive this project")):
-            return question
-        project.archived_at = timezone.now() if archive else None
-        if not archive and Project.objects.filter(name=project.name, archived_at=None).exists():
-            messages.error(request, f"Another project is called {project.name} now: rename that one first.")
-        else:
-            project.save(update_fields=["archived_at"])
-            done = "is archived: nothing new can be made in it; what runs goes on" if archive else "is open again"
+        try:
+            do(project, by=person(request))
             messages.success(request, f"{project} {done}.")
+        except ValidationError:
+            messages.error(request, f"Another project is called {project.name} now: rename that one first.")
         return HttpResponseRedirect(reverse("admin:projects_project_change", args=[project.pk]))

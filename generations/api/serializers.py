@@ -174,6 +174,7 @@ class GenerationSerializer(serializers.ModelSerializer):
         model = Generation
         fields = [
             "id",
+            "version",
             "project",
             "endpoint",
             "status",
@@ -431,7 +432,17 @@ class ElementSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Element
-        fields = ["id", "project", "name", "description", "element_id", "created_by", "created_at", "archived_at"]
+        fields = [
+            "id",
+            "version",
+            "project",
+            "name",
+            "description",
+            "element_id",
+            "created_by",
+            "created_at",
+            "archived_at",
+        ]
         read_only_fields = fields
 
 

@@ -2,6 +2,7 @@ from django.urls import path
 from rest_framework.routers import SimpleRouter
 
 from generations.api import views
+from generations.api.members import MemberViewSet
 from generations.api.spend import SpendViewSet
 from generations.api.webhooks import WaveSpeedWebhook
 
@@ -22,6 +23,11 @@ SPEND = {
 }
 urlpatterns = [
     *router.urls,
+    path("projects/<uuid:project_id>/members/", MemberViewSet.as_view({"get": "list", "post": "create"})),
+    path(
+        "projects/<uuid:project_id>/members/<int:pk>/",
+        MemberViewSet.as_view({"patch": "partial_update", "delete": "destroy"}),
+    ),
     *(
         path(
             f"projects/<uuid:project_id>/{action}/",

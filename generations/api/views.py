@@ -4,7 +4,6 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpResponseRedirect
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
@@ -12,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import catalog, decisions, naming, services, trash
+from generations import catalog, decisions, elements, naming, services, trash
 from generations.api import errors  # noqa: F401  # registers them
 from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter, VideoFilter
 from generations.api.serializers import (
@@ -47,7 +46,7 @@ from generations.api.serializers import (
 )
 from generations.inputs import LONGEST_TAG, MOST_TAGS
 from generations.models import Approval, Element, Generation, Priority, Video
-from kling_studio.api import Api
+from kling_studio.api import Api, conditional
 from projects import permissions
 from projects.api.serializers import ProjectSerializer
 from projects.api.views import visible_project
@@ -130,21 +129,18 @@ class ElementViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self.shown(element, ElementSerializer, status.HTTP_201_CREATED)
 
     @extend_schema(request=ElementFields, responses=ElementSerializer)
+    @conditional
     def partial_update(self, request: Request, pk: UUID) -> Response:
+        """Changes what is named and nothing else."""
         element = self.get_object()
         permissions.require(self.person, "edit", element.project)
-        fields = self.valid(ElementFields, partial=True)
-        for name, value in fields.items():
-            setattr(element, name, value)
-        element.save(update_fields=list(fields))
+        elements.edit(element, by=self.person, expected=self.expected, **self.valid(ElementFields, partial=True))
         return self.shown(element, ElementSerializer)
 
     @extend_schema(responses={204: OpenApiResponse(description="Archived; videos made with it stay.")})
+    @conditional
     def destroy(self, request: Request, pk: UUID) -> Response:
-        element = self.get_object()
-        permissions.require(self.person, "edit", element.project)
-        element.archived_at = timezone.now()
-        element.save(update_fields=["archived_at"])
+        elements.archive(self.get_object(), by=self.person, expected=self.expected)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -156,9 +152,12 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
 
     def get_queryset(self) -> QuerySet[Generation]:
-        visible = permissions.visible_projects(self.person)
-        rows = Generation.objects.filter(project__in=visible)
-        return rows.select_related("project", "requested_by", "approval").prefetch_related("videos", "element_links")
+        return self._rows().filter(project__in=permissions.visible_projects(self.person))
+
+    def _rows(self) -> QuerySet[Generation]:
+        return Generation.objects.select_related("project", "requested_by", "approval").prefetch_related(
+            "videos", "element_links"
+        )
 
     def _ask_price_of_new(self, request: Request) -> None:
         asked = self.valid(NewGeneration)
@@ -191,18 +190,21 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self._queued(generation)
 
     @extend_schema(request=PATCH_BODY, responses=GenerationSerializer)
-    @transaction.atomic
+    @conditional
     def partial_update(self, request: Request, pk: UUID) -> Response:
         """Changes the inputs of a draft that are named, null unsets one; `tags` replace all that it has.
 
         `priority` may be changed until it is submitted, and leaves a request for approval alone.
         """
         generation, changes = self.get_object(), self.valid(GenerationChanges)
-        if changes["inputs"] or "tags" in changes or "priority" not in changes:
-            inputs = {**services.inputs_of(generation), **changes["inputs"]}
-            services.update(generation, inputs=inputs, tags=changes.get("tags"), by=self.person)
-        if "priority" in changes:
-            services.prioritise(generation, priority=changes["priority"], by=self.person)
+        services.update(
+            generation,
+            inputs=changes["inputs"] or None,
+            tags=changes.get("tags"),
+            priority=changes.get("priority"),
+            by=self.person,
+            expected=self.expected,
+        )
         return self._row(generation)
 
     @extend_schema(request=QUOTE_BODY, responses=QuoteSerializer)
@@ -221,10 +223,12 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @action(detail=True, methods=["post"])
     @services.refusals_told()
     @idempotent(before=_ask_price)
+    @conditional
     def queue(self, request: Request, pk: UUID) -> Response:
         """Reserves the price and lets the draft into the queue, or asks for an approval: then it is `awaiting_approval`."""
         generation = self.get_object()
-        services.queue(generation, by=self.person, confirm=self.valid(Confirmation)["confirm"], told=self.prices)
+        confirm = self.valid(Confirmation)["confirm"]
+        services.queue(generation, by=self.person, confirm=confirm, told=self.prices, expected=self.expected)
         return self._queued(generation)
 
     @extend_schema(request=ApproveFields, responses={202: QueuedGenerationSerializer})
@@ -248,13 +252,15 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @extend_schema(request=CancelFields, responses=GenerationSerializer)
     @action(detail=True, methods=["post"])
     @idempotent
+    @conditional
     def cancel(self, request: Request, pk: UUID) -> Response:
         """Stops what was not submitted yet, and releases its money. The provider has no cancel: later it is refused.
 
         A request for approval that it waits in is withdrawn: the others in it are drafts again.
         """
         generation = self.get_object()
-        services.cancel(generation, by=self.person, reason=self.valid(CancelFields).get("reason", ""))
+        reason = self.valid(CancelFields).get("reason", "")
+        services.cancel(generation, by=self.person, reason=reason, expected=self.expected)
         return self._row(generation)
 
     def _ask_price_of_retry(self, request: Request, pk: UUID) -> None:
@@ -327,10 +333,14 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self.listed(self.get_object().events.select_related("by"), EventSerializer)
 
     def _row(self, generation: Generation, status_code: int = status.HTTP_200_OK) -> Response:
-        return self.shown(self.get_queryset().get(pk=generation.pk), GenerationSerializer, status_code)
+        return self.shown(self._now(generation), GenerationSerializer, status_code)
+
+    def _now(self, generation: Generation) -> Generation:
+        """Also for who was removed from the project since: what they did is done, and they are told so."""
+        return self._rows().get(pk=generation.pk)
 
     def _queued(self, generation: Generation) -> Response:
-        row = self.get_queryset().get(pk=generation.pk)
+        row = self._now(generation)
         return self.shown(row, QueuedGenerationSerializer, status.HTTP_202_ACCEPTED)
 
 
@@ -358,7 +368,10 @@ class ProjectPauseViewSet(Api):
         return self._row(project_id)
 
     def _row(self, pk: UUID) -> Response:
-        return self.shown(visible_project(self.person, pk), ProjectSerializer)
+        """Also for who was removed from the project since."""
+        return self.shown(
+            Project.objects.select_related("created_by", "pause__paused_by").get(pk=pk), ProjectSerializer
+        )
 
     def get_serializer_context(self) -> dict[str, Any]:
         return {**super().get_serializer_context(), "roles": permissions.roles(self.person)}
@@ -374,8 +387,10 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     ordering_fields = ["requested_at", "expires_at", "amount"]
 
     def get_queryset(self) -> QuerySet[Approval]:
-        rows = Approval.objects.filter(project__in=permissions.visible_projects(self.person))
-        return rows.select_related("project", "requested_by", "decided_by").prefetch_related("generations")
+        return self._rows().filter(project__in=permissions.visible_projects(self.person))
+
+    def _rows(self) -> QuerySet[Approval]:
+        return Approval.objects.select_related("project", "requested_by", "decided_by").prefetch_related("generations")
 
     @extend_schema(request=ApproveFields, responses={202: ApprovedSerializer})
     @action(detail=True, methods=["post"])
@@ -384,7 +399,7 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """Reserves the frozen price and queues all of it. Where it does not fit the budgets now, it goes on waiting (402)."""
         approval = self.get_object()
         services.approve(approval, by=self.person, **self.valid(ApproveFields))
-        return self.shown(self.get_queryset().get(pk=approval.pk), ApprovedSerializer, status.HTTP_202_ACCEPTED)
+        return self.shown(self._rows().get(pk=approval.pk), ApprovedSerializer, status.HTTP_202_ACCEPTED)
 
     @extend_schema(request=RejectFields, responses=ApprovalSerializer)
     @action(detail=True, methods=["post"])
@@ -396,7 +411,8 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self._row(approval)
 
     def _row(self, approval: Approval) -> Response:
-        return self.shown(self.get_queryset().get(pk=approval.pk), ApprovalSerializer)
+        """Also for who was removed from the project since."""
+        return self.shown(self._rows().get(pk=approval.pk), ApprovalSerializer)
 
 
 class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):

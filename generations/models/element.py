@@ -6,10 +6,10 @@ from django.db import models
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
-from projects.models import Project
+from projects.models import Project, Versioned
 
 
-class Element(models.Model):
+class Element(Versioned):
     """A character, object or style that Kling keeps consistent; `element_id` is the provider's, and is text."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

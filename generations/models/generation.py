@@ -5,12 +5,12 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models, transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from generations.models.approval import Approval
 from generations.models.element import Element
-from projects.models import Project, SourceImage
+from projects.models import Change, Project, SourceImage, Versioned, together
 
 
 class Status(models.TextChoices):
@@ -119,6 +119,7 @@ class GenerationQuerySet(LeasedQuerySet):
             "error_message": "",
             "needs_look_since": None,
             "needs_look_why": "",
+            "version": F("version") + 1,
         } | changes
         with transaction.atomic():
             moved = rows.update(status=new, **changes) == 1
@@ -129,7 +130,20 @@ class GenerationQuerySet(LeasedQuerySet):
         return moved
 
 
-class Generation(models.Model):
+EDITABLE = (
+    "prompt",
+    "image_id",
+    "end_image_id",
+    "duration",
+    "sound",
+    "shot_type",
+    "multi_prompt",
+    "tags",
+    "priority",
+)
+
+
+class Generation(Versioned):
     """One video to be made: its inputs, its state, and at most one paid request at the provider, ever."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -248,6 +262,46 @@ class Generation(models.Model):
             ),
         ]
 
+    def lock(self) -> None:
+        """After its project's row, under which drafts and requests for approval change."""
+        Project.locked(Generation.objects.values_list("project", flat=True).get(pk=self.pk))
+        super().lock()
+
+    def editable(self) -> dict[str, Any]:
+        """By column, what people edit; `element_list` are ids of elements, as they stand in the database."""
+        values = {name: getattr(self, name) for name in EDITABLE}
+        values |= {name: str(values[name]) if values[name] else None for name in ("image_id", "end_image_id")}
+        links = GenerationElement.objects.filter(generation=self).order_by("position")
+        return {**values, "element_list": [str(pk) for pk in links.values_list("element", flat=True)]}
+
+    def note_edit(self, before: dict[str, Any], *, by: User, reason: str = "") -> None:
+        """Raises the version and notes who changed what, if anything is not as it was `before`; needs the row's lock."""
+        self.refresh_from_db()
+        now = self.editable()
+        changes = {name: [before[name], value] for name, value in now.items() if value != before[name]}
+        if not changes:
+            return
+        Generation.objects.filter(pk=self.pk).update(version=F("version") + 1)
+        self.version += 1
+        named = ", ".join(name.removesuffix("_id").replace("_", " ") for name in changes)
+        GenerationEvent.objects.create(
+            generation=self,
+            old_status=self.status,
+            new_status=self.status,
+            reason=reason or f"Edited: {named}.",
+            by=by,
+            edit={"version": self.version, "changes": changes},
+        )
+
+    def changes_since(self, version: int) -> dict[str, Change]:
+        edits: Any = self.events.filter(edit__isnull=False).select_related("by")
+        return together(
+            (column, Change(old, new, event.by, event.at))
+            for event in edits
+            if event.edit["version"] > version
+            for column, (old, new) in event.edit["changes"].items()
+        )
+
     def __str__(self) -> str:
         words = self.prompt or (self.multi_prompt[0]["prompt"] if self.multi_prompt else "")
         return f"{words[:60]}…" if len(words) > 60 else words or str(self.pk)
@@ -276,6 +330,9 @@ class GenerationEvent(models.Model):
     old_status = models.CharField(max_length=20, choices=Status, blank=True)
     new_status = models.CharField(max_length=20, choices=Status)
     reason = models.CharField(max_length=500, blank=True)
+    edit = models.JSONField(
+        null=True, help_text="of an edit: {version, changes: {column: [old, new]}}, the version being the one it made"
+    )
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
 
     class Meta:

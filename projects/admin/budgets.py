@@ -16,6 +16,7 @@ from projects.admin import top_ups
 from projects.admin.access import ArchivedFilter, ProjectFilter, access, person, sentence, told
 from projects.admin.asking import ask, counted
 from projects.admin.display import NOTHING, BudgetBar, DollarsField, amount, link
+from projects.admin.versions import SEEN, VersionedAdmin, VersionedForm
 from projects.models import Budget, Enforcement, Membership, Period
 from projects.models.budget import default_thresholds
 
@@ -41,7 +42,7 @@ class PercentsField(forms.CharField):
         return bool(self.prepare_value(initial) != data)
 
 
-class BudgetForm(forms.ModelForm):
+class BudgetForm(VersionedForm):
     by: User  # set by the admin for each request
     limit = DollarsField(label="Limit in dollars", help_text="Such as 10 or 1,250.50.")
     thresholds = PercentsField(
@@ -70,12 +71,13 @@ class BudgetForm(forms.ModelForm):
                 f"members. Studio owners are: {permissions.names_of_studio_owners()}."
             )
         # Here, because the form's own check leaves out constraints that name a column it has no field for (archived_at).
-        Budget(**cleaned).validate_constraints()
+        named = {name: value for name, value in cleaned.items() if name != SEEN}
+        Budget(**named).validate_constraints()
         return cleaned
 
 
 @admin.register(Budget)
-class BudgetAdmin(top_ups.WithTopUps):
+class BudgetAdmin(VersionedAdmin, top_ups.WithTopUps):
     form = BudgetForm
     change_action = "manage"
     list_display = ["budget", "enforcement_label", "limit_shown", "spent", "held", "free", "bar"]
@@ -191,9 +193,7 @@ class BudgetAdmin(top_ups.WithTopUps):
 
     def save_model(self, request: HttpRequest, obj: Budget, form: BudgetForm, change: bool) -> None:
         if change:
-            limit, thresholds = form.cleaned_data["limit"], form.cleaned_data["thresholds"]
-            budgets.change_limit(obj, limit=limit, by=person(request))
-            budgets.change_thresholds(obj, thresholds=thresholds, by=person(request))
+            budgets.change(obj, by=person(request), **form.changes)
             return
         made = budgets.create(
             project=obj.project,

@@ -29,6 +29,7 @@ from projects.admin.access import (
 )
 from projects.admin.asking import ask, counted
 from projects.admin.display import TagsField, link, size, thumbnail
+from projects.admin.versions import VersionedAdmin, VersionedForm
 from projects.fetch import FetchFailed, FetchRefused
 from projects.images import ImageRefused
 from projects.models import Project, SourceImage
@@ -93,7 +94,7 @@ class UploadForm(forms.Form):
         return cleaned
 
 
-class SourceImageForm(forms.ModelForm):
+class SourceImageForm(VersionedForm):
     tags = TagsField(required=False, help_text="Words between commas.")
 
     class Meta:
@@ -102,7 +103,7 @@ class SourceImageForm(forms.ModelForm):
 
 
 @admin.register(SourceImage)
-class SourceImageAdmin(StudioAdmin):
+class SourceImageAdmin(VersionedAdmin, StudioAdmin):
     form = SourceImageForm
     list_display = ["preview", "name", "project", "pixels", "tags_shown", "added_by", "created"]
     list_display_links = ["preview", "name"]
@@ -178,8 +179,8 @@ class SourceImageAdmin(StudioAdmin):
     def created(self, image: SourceImage) -> str:
         return f"{image.created_at:%-d %b %Y, %H:%M} UTC"
 
-    def save_model(self, request: HttpRequest, obj: SourceImage, form: forms.ModelForm, change: bool) -> None:
-        obj.save(update_fields=["title", "tags"])
+    def save_model(self, request: HttpRequest, obj: SourceImage, form: Any, change: bool) -> None:
+        source_images.edit(obj, by=person(request), **form.changes)
 
     def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> Any:
         context = {

@@ -1,17 +1,18 @@
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 
-from projects.admin.access import StudioAdmin, access
+from projects import permissions, versions
+from projects.admin.access import StudioAdmin, access, person
+from projects.admin.versions import VersionedAdmin, VersionedForm
 from projects.models import Studio
 
 
-class SettingsForm(forms.ModelForm):
+class SettingsForm(VersionedForm):
     class Meta:
         model = Studio
         fields = ["time_zone"]
@@ -22,7 +23,7 @@ class SettingsForm(forms.ModelForm):
 
 
 @admin.register(Studio)
-class SettingsAdmin(StudioAdmin):
+class SettingsAdmin(VersionedAdmin, StudioAdmin):
     """One row, so one page: what holds for the whole studio. Only studio owners see it."""
 
     form = SettingsForm
@@ -35,6 +36,12 @@ class SettingsAdmin(StudioAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Studio]:
         return Studio.objects.all()
+
+    def save_model(self, request: HttpRequest, obj: Studio, form: Any, change: bool) -> None:
+        with versions.editing(obj, by=person(request)):
+            permissions.require_studio_owner_now(person(request), "change the studio's settings")
+            for name, value in form.changes.items():
+                setattr(obj, name, value)
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):

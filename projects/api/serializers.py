@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from kling_studio.api import Strict
-from kling_studio.fields import MoneyField, WholeNumberField
+from kling_studio.fields import MoneyField, StrictBooleanField, WholeNumberField
 from projects.budgets import MAX_REASON
 from projects.models import (
     MAX_THRESHOLD,
@@ -49,6 +49,7 @@ class ProjectSerializer(serializers.ModelSerializer):
         model = Project
         fields = [
             "id",
+            "version",
             "name",
             "description",
             "time_zone",
@@ -88,12 +89,15 @@ class MembershipSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = Membership
-        fields = ["id", "username", "name", "email", "role", "created_at"]
+        fields = ["id", "version", "username", "name", "email", "role", "created_at"]
 
 
 class InvitationFields(Strict):
     email = serializers.EmailField(max_length=254)
     role = serializers.ChoiceField(choices=Role.choices)
+    for_anyone = StrictBooleanField(
+        default=False, help_text="whoever has the link may use it; else only who has the address"
+    )
 
 
 class InvitationSerializer(serializers.ModelSerializer):
@@ -102,7 +106,7 @@ class InvitationSerializer(serializers.ModelSerializer):
     class Meta:
         model = Invitation
         # No link: it is a secret that only its e-mail carries, and answers are kept for idempotency keys.
-        fields = ["id", "email", "role", "invited_by", "created_at", "expires_at"]
+        fields = ["id", "email", "role", "for_anyone", "invited_by", "created_at", "expires_at"]
 
 
 class RoleFields(Strict):
@@ -113,6 +117,7 @@ class FiguresSerializer(serializers.Serializer):
     """A budget in its present period."""
 
     id = serializers.UUIDField(source="budget.pk")
+    version = serializers.IntegerField(source="budget.version", help_text="raised by each edit")
     scope = serializers.CharField(source="budget.scope", help_text="studio, project or member")
     project = serializers.UUIDField(source="budget.project_id", allow_null=True)
     user = serializers.CharField(source="budget.user.username", default=None, allow_null=True)
@@ -177,7 +182,7 @@ class TopUpSerializer(serializers.ModelSerializer):
 
     class Meta:
         model = TopUp
-        fields = ["id", "budget", "amount", "reason", "starts_at", "ends_at", "created_by", "created_at"]
+        fields = ["id", "version", "budget", "amount", "reason", "starts_at", "ends_at", "created_by", "created_at"]
 
 
 class SpendEntrySerializer(serializers.ModelSerializer):
@@ -221,6 +226,7 @@ class SourceImageSerializer(serializers.ModelSerializer):
         model = SourceImage
         fields = [
             "id",
+            "version",
             "project",
             "title",
             "tags",

@@ -15,10 +15,6 @@ ONE: dict[str, Any] = {"patch": "partial_update", "delete": "destroy"}
 OF_PROJECT = "projects/<uuid:project_id>"
 urlpatterns = [
     *router.urls,
-    path(f"{OF_PROJECT}/members/", views.MemberViewSet.as_view({"get": "list", "post": "create"})),
-    path(
-        f"{OF_PROJECT}/members/<int:pk>/", views.MemberViewSet.as_view({"patch": "partial_update", "delete": "destroy"})
-    ),
     path(f"{OF_PROJECT}/budgets/", views.BudgetViewSet.as_view(MANY)),
     path(f"{OF_PROJECT}/budgets/<uuid:pk>/", views.BudgetViewSet.as_view(ONE)),
     path(f"{OF_PROJECT}/budgets/<uuid:budget_id>/top-ups/", views.TopUpViewSet.as_view(MANY)),

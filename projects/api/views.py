@@ -3,18 +3,16 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
-from django.utils import timezone
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from kling_studio.api import Api, JSONParser, MultiPartParser
-from projects import budgets, members, permissions, source_images
+from kling_studio.api import Api, JSONParser, MultiPartParser, conditional
+from projects import budgets, permissions, projects, source_images
 from projects.api import errors  # noqa: F401  # registers them
 from projects.api.filters import SourceImageFilter
 from projects.api.serializers import (
@@ -22,15 +20,11 @@ from projects.api.serializers import (
     BudgetChanges,
     FiguresSerializer,
     ImageFields,
-    InvitationFields,
-    InvitationSerializer,
-    MembershipSerializer,
     NewBudget,
     NewImage,
     NewStudioBudget,
     ProjectFields,
     ProjectSerializer,
-    RoleFields,
     SourceImageSerializer,
     SpendEntrySerializer,
     TopUpFields,
@@ -38,7 +32,7 @@ from projects.api.serializers import (
     member_named,
 )
 from projects.idempotency import idempotent
-from projects.models import Budget, Enforcement, Membership, Period, Project, Role, SourceImage, SpendEntry, TopUp
+from projects.models import Budget, Enforcement, Period, Project, SourceImage, SpendEntry, TopUp
 
 
 def visible_project(person: User, pk: UUID) -> Project:
@@ -69,25 +63,22 @@ class ProjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self.shown(project, ProjectSerializer, status.HTTP_201_CREATED)
 
     @extend_schema(request=ProjectFields, responses=ProjectSerializer)
+    @conditional
     def partial_update(self, request: Request, pk: UUID) -> Response:
+        """Changes what is named and nothing else."""
         project = self.get_object()
         permissions.require(self.person, "manage", project)
-        for name, value in self.valid(ProjectFields, partial=True).items():
-            setattr(project, name, value)
-        project.full_clean()
-        project.save()
+        projects.edit(project, by=self.person, expected=self.expected, **self.valid(ProjectFields, partial=True))
         return self.shown(project, ProjectSerializer)
 
     @extend_schema(request=None, responses=ProjectSerializer)
     @action(detail=True, methods=["post"])
     @idempotent
+    @conditional
     def archive(self, request: Request, pk: UUID) -> Response:
         """Nothing new can be made in it; what it holds, and what it cost, stays."""
         project = self.get_object()
-        permissions.require_studio_owner(self.person, "archive projects")
-        if project.archived_at is None:
-            project.archived_at = timezone.now()
-            project.save(update_fields=["archived_at"])
+        projects.archive(project, by=self.person, expected=self.expected)
         return self.shown(project, ProjectSerializer)
 
 
@@ -97,34 +88,6 @@ class OfProject(Api):
     @cached_property
     def project(self) -> Project:
         return visible_project(self.person, self.kwargs["project_id"])
-
-
-class MemberViewSet(mixins.ListModelMixin, OfProject):
-    queryset = Membership.objects.none()
-    serializer_class = MembershipSerializer
-    ordering_fields = ["role", "created_at"]
-
-    def get_queryset(self) -> QuerySet[Membership]:
-        return Membership.objects.filter(project=self.project, is_active=True).select_related("user", "project")
-
-    @extend_schema(request=InvitationFields, responses={201: InvitationSerializer})
-    @idempotent
-    def create(self, request: Request, project_id: UUID) -> Response:
-        """Invites somebody by e-mail; they are a member when they have opened its link."""
-        fields = self.valid(InvitationFields)
-        invitation, _ = members.invite(self.project, email=fields["email"], role=Role(fields["role"]), by=self.person)
-        return self.shown(invitation, InvitationSerializer, status.HTTP_201_CREATED)
-
-    @extend_schema(request=RoleFields, responses=MembershipSerializer)
-    def partial_update(self, request: Request, project_id: UUID, pk: int) -> Response:
-        membership = self.get_object()
-        members.change_role(membership, role=Role(self.valid(RoleFields)["role"]), by=self.person)
-        return self.shown(membership, MembershipSerializer)
-
-    @extend_schema(responses={204: OpenApiResponse(description="They are no member any more; what they did stays.")})
-    def destroy(self, request: Request, project_id: UUID, pk: int) -> Response:
-        members.remove(self.get_object(), by=self.person)
-        return Response(status=status.HTTP_204_NO_CONTENT)
 
 
 class AnyBudgetViewSet(Api):
@@ -138,19 +101,17 @@ class AnyBudgetViewSet(Api):
         return self.listed(budgets.figures(self.get_queryset()), FiguresSerializer)
 
     @extend_schema(request=BudgetChanges, responses=FiguresSerializer)
-    @transaction.atomic
+    @conditional
     def partial_update(self, request: Request, **path: UUID) -> Response:
         """A limit takes effect at once, below what is spent too: then nothing new passes."""
         budget, fields = self.get_object(), self.valid(BudgetChanges)
-        if "limit" in fields:
-            budgets.change_limit(budget, limit=fields["limit"], by=self.person)
-        if "thresholds" in fields:
-            budgets.change_thresholds(budget, thresholds=fields["thresholds"], by=self.person)
+        budgets.change(budget, by=self.person, expected=self.expected, **fields)
         return self._figures(budget)
 
     @extend_schema(responses={204: OpenApiResponse(description="It limits nothing any more; what was booked stays.")})
+    @conditional
     def destroy(self, request: Request, **path: UUID) -> Response:
-        budgets.archive(self.get_object(), by=self.person)
+        budgets.archive(self.get_object(), by=self.person, expected=self.expected)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     def _create(self, project: Project | None, user: User | None, fields: dict[str, Any]) -> Response:
@@ -168,6 +129,10 @@ class AnyBudgetViewSet(Api):
     def _figures(self, budget: Budget, status_code: int = status.HTTP_200_OK) -> Response:
         [figures] = budgets.figures(Budget.objects.filter(pk=budget.pk))
         return self.shown(figures, FiguresSerializer, status_code)
+
+    def as_now(self, row: Any) -> dict[str, Any]:
+        [figures] = budgets.figures(Budget.objects.filter(pk=row.pk))
+        return super().as_now(figures)
 
 
 class BudgetViewSet(AnyBudgetViewSet, OfProject):
@@ -234,8 +199,9 @@ class AnyTopUpViewSet(mixins.ListModelMixin, Api):
         return self.shown(top_up, TopUpSerializer, status.HTTP_201_CREATED)
 
     @extend_schema(responses={204: OpenApiResponse(description="It ends now; what it let through goes on.")})
+    @conditional
     def destroy(self, request: Request, **path: UUID) -> Response:
-        budgets.end_top_up(self.get_object(), by=self.person)
+        budgets.end_top_up(self.get_object(), by=self.person, expected=self.expected)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
@@ -292,35 +258,36 @@ class SourceImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return Response(answer, status=status.HTTP_201_CREATED if created else status.HTTP_200_OK)
 
     @extend_schema(request={"application/json": ImageFields}, responses=SourceImageSerializer)
-    @transaction.atomic
+    @conditional
     def partial_update(self, request: Request, pk: UUID) -> Response:
+        """Changes what is named and nothing else; `tags` replace all that it has."""
         image = self.get_object()
         permissions.require(self.person, "edit", image.project)
-        fields = self.valid(ImageFields, partial=True)
-        for name, value in fields.items():
-            setattr(image, name, value)
-        image.save(update_fields=list(fields))
+        source_images.edit(image, by=self.person, expected=self.expected, **self.valid(ImageFields, partial=True))
         return self.shown(image, SourceImageSerializer)
 
     @extend_schema(responses={204: OpenApiResponse(description="Archived; videos made of it stay.")})
+    @conditional
     def destroy(self, request: Request, pk: UUID) -> Response:
-        source_images.archive(self.get_object(), by=self.person)
+        source_images.archive(self.get_object(), by=self.person, expected=self.expected)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
     @extend_schema(request=None, responses=SourceImageSerializer)
     @action(detail=True, methods=["post"])
     @idempotent
+    @conditional
     def trash(self, request: Request, pk: UUID) -> Response:
         """Out of sight, and its files are deleted 30 days later unless it is restored; videos made of it stay."""
         image = self.get_object()
-        source_images.trash(image, by=self.person)
+        source_images.trash(image, by=self.person, expected=self.expected)
         return self.shown(image, SourceImageSerializer)
 
     @extend_schema(request=None, responses=SourceImageSerializer)
     @action(detail=True, methods=["post"])
     @idempotent
+    @conditional
     def restore(self, request: Request, pk: UUID) -> Response:
         """Out of the trash and out of the archive; 410 when its files are deleted by now."""
         image = self.get_object()
-        source_images.restore(image, by=self.person)
+        source_images.restore(image, by=self.person, expected=self.expected)
         return self.shown(image, SourceImageSerializer)

@@ -4,6 +4,7 @@ from projects.models.idempotency import IdempotencyKey
 from projects.models.ledger import EntryKind, LedgerIsAppendOnly, SpendEntry, SpendLine
 from projects.models.project import Invitation, Membership, Project, Role, Studio
 from projects.models.source_image import SourceImage
+from projects.models.versioned import Change, Versioned, together
 
 __all__ = [
     "MAX_THRESHOLD",
@@ -11,6 +12,7 @@ __all__ = [
     "AlertKind",
     "Budget",
     "BudgetPeriod",
+    "Change",
     "Enforcement",
     "EntryKind",
     "IdempotencyKey",
@@ -27,4 +29,6 @@ __all__ = [
     "SpendLine",
     "Studio",
     "TopUp",
+    "Versioned",
+    "together",
 ]

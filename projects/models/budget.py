@@ -10,6 +10,7 @@ from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
 from projects.models.project import Project, Studio
+from projects.models.versioned import Versioned
 
 # A total budget has one period; it began before anything could be spent.
 BEGINNING = datetime(2020, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC"))
@@ -77,7 +78,7 @@ class BudgetQuerySet(models.QuerySet["Budget"]):
         return self.active().filter(studio | project | Q(project=project_id, user=user_id)).order_by("pk")
 
 
-class Budget(models.Model):
+class Budget(Versioned):
     """A limit in micro-dollars for the studio (no project), a project (no user) or one member in a project."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -144,6 +145,11 @@ class Budget(models.Model):
             )
         self.thresholds = sorted(self.thresholds)
 
+    def lock(self) -> None:
+        """After the till, which whoever moves money or a limit holds."""
+        Studio.hold()
+        super().lock()
+
     @property
     def title(self) -> str:
         return f"{self.scope} budget, {self.get_period_display().lower()}"
@@ -173,7 +179,7 @@ class Budget(models.Model):
         return latest.ends_at, ends_at
 
 
-class TopUp(models.Model):
+class TopUp(Versioned):
     """A one-off addition to a budget's limit that ends by itself; it is never changed, only ended sooner."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -192,6 +198,10 @@ class TopUp(models.Model):
             models.CheckConstraint(condition=Q(amount__gt=0), name="top_up_above_zero"),
             models.CheckConstraint(condition=Q(ends_at__gte=F("starts_at")), name="top_up_ends_after_it_starts"),
         ]
+
+    def lock(self) -> None:
+        Studio.hold()
+        super().lock()
 
     def __str__(self) -> str:
         return f"Top-up of {self.budget} until {self.ends_at:%Y-%m-%d}"

@@ -11,6 +11,8 @@ from django.db import models
 from django.utils import timezone
 from simple_history.models import HistoricalRecords
 
+from projects.models.versioned import Versioned
+
 
 def validate_time_zone(name: str) -> None:
     if name not in zoneinfo.available_timezones():
@@ -26,7 +28,7 @@ class Role(models.TextChoices):
     OWNER = "owner", "Owner"
 
 
-class Studio(models.Model):
+class Studio(Versioned):
     """The one row of studio-wide settings. Reservations lock it first, so that studio budgets change wholly before or after them."""
 
     id = models.PositiveSmallIntegerField(primary_key=True, default=1, editable=False)
@@ -50,8 +52,13 @@ class Studio(models.Model):
         """The row, made with its defaults when nobody needed it before."""
         return cls.objects.get_or_create(pk=1)[0]
 
+    @classmethod
+    def hold(cls) -> "Studio":
+        """The row, locked until the transaction ends."""
+        return cls.objects.select_for_update().get_or_create(pk=1)[0]
 
-class Project(models.Model):
+
+class Project(Versioned):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     name = models.CharField(max_length=120)
     description = models.TextField(blank=True)
@@ -92,7 +99,7 @@ class Project(models.Model):
         return self.name
 
 
-class Membership(models.Model):
+class Membership(Versioned):
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="memberships")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="memberships")
     role = models.CharField(max_length=10, choices=Role, default=Role.EDITOR)
@@ -115,6 +122,12 @@ class Membership(models.Model):
     def __str__(self) -> str:
         return f"{self.user} in {self.project} ({self.get_role_display()})"
 
+    def lock(self) -> None:
+        """After the project's row, under which its people change."""
+        project_id = Membership.objects.values_list("project", flat=True).get(pk=self.pk)
+        Project.locked(project_id)
+        super().lock()
+
 
 class InvitationQuerySet(models.QuerySet["Invitation"]):
     def open(self) -> "InvitationQuerySet":
@@ -131,6 +144,9 @@ class Invitation(models.Model):
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="invitations")
     email = models.EmailField()
     role = models.CharField(max_length=10, choices=Role, default=Role.EDITOR)
+    for_anyone = models.BooleanField(
+        default=False, help_text="whoever has the link may use it; else only who has the address"
+    )
     token_digest = models.CharField(max_length=64, unique=True, editable=False)
     invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

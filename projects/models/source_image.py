@@ -3,8 +3,10 @@ import uuid
 from django.conf import settings
 from django.db import models
 from django.utils import timezone
+from simple_history.models import HistoricalRecords
 
 from projects.models.project import Project
+from projects.models.versioned import Versioned
 
 
 def stored_name(instance: "SourceImage", filename: str) -> str:
@@ -12,7 +14,22 @@ def stored_name(instance: "SourceImage", filename: str) -> str:
     return f"projects/{instance.project_id}/source-images/{instance.pk}/{filename}"
 
 
-class SourceImage(models.Model):
+MEASURED = [
+    "file",
+    "original",
+    "thumbnail",
+    "content_type",
+    "width",
+    "height",
+    "bytes",
+    "sha256",
+    "notes",
+    "original_name",
+    "source_url",
+]
+
+
+class SourceImage(Versioned):
     """A picture as the provider takes it (JPEG or PNG, sRGB, upright, no metadata), with the original beside it."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -40,6 +57,8 @@ class SourceImage(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", editable=False
     )
     purged_at = models.DateTimeField(null=True, editable=False, help_text="when its files were deleted")
+    # Of what people change: what is known of the file itself never changes.
+    history = HistoricalRecords(excluded_fields=MEASURED)
 
     class Meta:
         ordering = ["-created_at", "id"]

@@ -15,7 +15,7 @@ from django.utils import timezone
 from generations import approvals, services
 from generations.catalog import InvalidInputs
 from generations.models import Approval, Generation, Status
-from projects import budgets
+from projects import budgets, members
 from projects.models import Alert, AlertKind, Project, Role, SourceImage
 from projects.spend import OverBudget, SpendRefused
 from tests import factories
@@ -415,7 +415,7 @@ def test_switching_somebody_off_withdraws_what_they_asked_for(
 
     services.switch_off(asked.requested_by, by=studio_owner)
 
-    assert decided(asked) == (Decision.WITHDRAWN, studio_owner, "eddie was switched off.")
+    assert decided(asked) == (Decision.WITHDRAWN, studio_owner, "eddie, who asked for it, was switched off.")
     assert statuses(asked) == {Status.DRAFT}
     assert hers.approval
     assert decided(hers.approval)[0] == Decision.WAITING
@@ -463,7 +463,7 @@ def test_of_two_who_decide_at_once_one_wins(rival: str) -> None:
                 by=editor,
             ),
             "expire": approvals.expire,
-            "switch off": partial(approvals.withdraw_all_of, editor, reason="off", by=project.created_by),
+            "switch off": partial(services.switch_off, editor, by=project.created_by),
         }
 
         results = at_once(
@@ -494,8 +494,9 @@ def test_of_two_who_decide_at_once_one_wins(rival: str) -> None:
             assert set(became.values()) <= {Status.DRAFT, Status.CANCELLED}
             assert totals["reserved"] == 0
         for generation in Generation.objects.filter(approval=approval, status=Status.QUEUED):
-            services.cancel(generation, by=editor)
+            services.cancel(generation, by=project.created_by)
         assert budgets.project_totals(project.pk)["reserved"] == 0
+        members.switch_on(editor, by=project.created_by)
 
 
 @pytest.mark.both_databases

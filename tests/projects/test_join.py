@@ -83,7 +83,7 @@ def test_join_with_a_bad_form_says_why_and_keeps_the_invitation(
 
 
 def test_join_by_somebody_logged_in_takes_one_click(client: Client, path: str, project: Project) -> None:
-    user = factories.UserFactory(username="nora", is_staff=True)
+    user = factories.UserFactory(username="nora", email="nina@example.com", is_staff=True)
     client.force_login(user)
     shown = text(client.get(path).content)
     client.post(path)
@@ -93,7 +93,7 @@ def test_join_by_somebody_logged_in_takes_one_click(client: Client, path: str, p
 
 
 def test_join_by_get_alone_accepts_nothing(client: Client, path: str) -> None:
-    client.force_login(factories.UserFactory())
+    client.force_login(factories.UserFactory(email="nina@example.com"))
     client.get(path)
 
     assert members.find_invitation(path.split("/")[2]).accepted_at is None

@@ -24,9 +24,16 @@ def owner(project: Project) -> User:
     return factories.member(project, Role.OWNER, username="ottilie", first_name="Ottilie", last_name="Brandt")
 
 
-def invited(project: Project, by: User, *, role: Role = Role.EDITOR, email: str = "nina@example.com") -> str:
+def invited(
+    project: Project,
+    by: User,
+    *,
+    role: Role = Role.EDITOR,
+    email: str = "nina@example.com",
+    for_anyone: bool = False,
+) -> str:
     """The token of a fresh invitation."""
-    _, link = members.invite(project, email=email, role=role, by=by)
+    _, link = members.invite(project, email=email, role=role, by=by, for_anyone=for_anyone)
     return link.rstrip("/").rpartition("/")[2]
 
 
@@ -113,7 +120,11 @@ def test_invite_again_ends_the_first_link(project: Project, owner: User) -> None
 
 
 def test_accept_makes_a_member_once(project: Project, owner: User) -> None:
-    token, nina, other = invited(project, owner), factories.UserFactory(), factories.UserFactory()
+    token, nina, other = (
+        invited(project, owner),
+        factories.UserFactory(email="Nina@Example.com"),
+        factories.UserFactory(),
+    )
     members.accept(token, nina)
 
     assert role_of(nina, project) == Role.EDITOR
@@ -145,7 +156,7 @@ def test_accept_of_an_unknown_expired_or_archived_invitation_is_refused(project:
 
 def test_accept_switches_a_former_member_on_with_the_invited_role(project: Project, owner: User, editor: User) -> None:
     members.remove(project.memberships.get(user=editor), by=owner)
-    members.accept(invited(project, owner, role=Role.APPROVER), editor)
+    members.accept(invited(project, owner, role=Role.APPROVER, email=editor.email), editor)
 
     assert role_of(editor, project) == Role.APPROVER
     assert project.memberships.filter(user=editor).count() == 1
@@ -169,7 +180,7 @@ def test_accept_by_somebody_who_is_switched_off_is_refused(project: Project, own
 @pytest.mark.django_db(transaction=True)
 def test_accept_by_many_at_once_lets_one_in() -> None:
     project = factories.ProjectFactory()
-    token = invited(project, project.created_by)
+    token = invited(project, project.created_by, for_anyone=True)
     people = [factories.UserFactory() for _ in range(6)]
     start = threading.Barrier(6)
 

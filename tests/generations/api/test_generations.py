@@ -41,6 +41,7 @@ def test_draft_is_made_and_costs_nothing(api: APIClient, body: dict[str, Any], e
     row = response.json()
     assert row == {
         "id": row["id"],
+        "version": 1,
         "project": body["project"],
         "endpoint": ENDPOINT,
         "status": "draft",

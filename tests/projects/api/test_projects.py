@@ -21,6 +21,7 @@ def test_projects_lists_what_one_may_see(api: APIClient, project: Project) -> No
     [row] = response.json()["results"]
     assert row == {
         "id": str(project.pk),
+        "version": 1,
         "name": "Coffee",
         "description": "",
         "time_zone": "UTC",
