@@ -13,6 +13,7 @@ from generations import dispatch, provider
 from generations.models import Process
 from generations.timetable import Timetable
 from kling_studio.heartbeat import beating
+from projects import idempotency
 from wavespeed_sandbox import Sandbox
 from wavespeed_sandbox.book import BookInUse
 
@@ -31,6 +32,8 @@ def running() -> Iterator[None]:
             stack.enter_context(_sandbox())
         broker = dramatiq.get_broker()
         if isinstance(broker, StubBroker):
+            # What the process before this one had begun to answer, it never will.
+            idempotency.end_all()
             stack.enter_context(_worker(broker))
             stack.enter_context(_dispatcher())
         yield

@@ -1,11 +1,15 @@
-"""The fields in which a guess could cost money or delete videos: they take what the schema says, and nothing that only looks like it."""
+"""Fields of the API: strict ones, where a guess could cost money or delete videos, and addresses of files, which expire."""
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
+from django.core.files.storage import default_storage
+from django.http import HttpRequest
 from drf_spectacular.extensions import OpenApiSerializerFieldExtension
 from rest_framework import serializers
+from rest_framework.request import Request
 
 from projects.money import to_dollars, to_micros
 
@@ -76,3 +80,53 @@ class MoneySchema(OpenApiSerializerFieldExtension):  # type: ignore[no-untyped-c
 
 def dollars(micros: int) -> str:
     return f"{to_dollars(micros):f}"
+
+
+class Address(str):
+    """A signed address of a file; `name` is the file's in the storage."""
+
+    name: str
+
+
+class AddressField(serializers.FileField):
+    """Where a file can be fetched for `MEDIA_URL_SECONDS`."""
+
+    def to_representation(self, value: Any) -> str | None:
+        if not value:
+            return None
+        return _signed(value.name, self.context.get("request"))
+
+
+def _signed(name: str, request: HttpRequest | Request | None) -> Address:
+    url = default_storage.url(name)
+    address = Address(request.build_absolute_uri(url) if request else url)
+    address.name = name
+    return address
+
+
+# What stands for an address in an answer that is kept.
+FILE = "__file__"
+
+
+def with_names(answer: Any) -> Any:
+    """The answer with the files' names in place of their addresses."""
+    match answer:
+        case Address():
+            return {FILE: answer.name}
+        case Mapping():
+            return {name: with_names(value) for name, value in answer.items()}
+        case list() | tuple():
+            return [with_names(each) for each in answer]
+    return answer
+
+
+def with_addresses(answer: Any, request: HttpRequest | Request) -> Any:
+    """The answer with addresses that are signed now."""
+    match answer:
+        case {"__file__": name}:
+            return _signed(name, request)
+        case Mapping():
+            return {name: with_addresses(value, request) for name, value in answer.items()}
+        case list():
+            return [with_addresses(each, request) for each in answer]
+    return answer

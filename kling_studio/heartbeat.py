@@ -19,7 +19,7 @@ from dramatiq import Broker, Middleware, Worker
 from generations import alerts, dispatch
 from generations.models import Process
 from generations.timetable import Timetable
-from projects import digest
+from projects import digest, idempotency
 
 log = structlog.get_logger(__name__)
 
@@ -95,6 +95,7 @@ class Heartbeat:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
+                idempotency.renew()
                 self.beat()
                 self._is_failing = False
             except Exception as error:

@@ -1,7 +1,9 @@
 """Idempotency keys: requests of one person with one key are one request, also when 20 arrive at once.
 
 The key's row is claimed and committed first, then the work is done and its answer is kept in the same transaction, so
-that a crash leaves both or neither; the claim of a crashed request is taken over after `LOCK`. What is refused leaves no row.
+that a crash leaves both or neither. A claim is held for seconds, and its process's sign of life goes on holding it (`renew`) while
+the request is worked on: it ends with its process, and who repeats the request after a crash takes it over. Whoever was overtaken keeps
+no answer, so that its work is rolled back. What is refused leaves no row.
 """
 
 import hashlib
@@ -11,24 +13,34 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import wraps
 from typing import Any
+from uuid import UUID, uuid4
 
+import structlog
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import UploadedFile
-from django.db import transaction
+from django.db import DatabaseError, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
+from kling_studio.fields import with_addresses, with_names
 from projects.models import IdempotencyKey
+
+log = structlog.get_logger(__name__)
 
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
 VALID_KEY = re.compile(r"[\x21-\x7e]{1,255}")
-# Longer than any request takes.
-LOCK = timedelta(minutes=5)
+# Two signs of life may fail; a client that repeats after a crash waits no longer than this.
+LOCK = timedelta(seconds=25)
 KEPT = timedelta(hours=48)
+
+
+# The claims that this process works on now.
+_working: set[UUID] = set()
 
 
 class KeyRefused(Exception):
@@ -71,7 +83,9 @@ def idempotent(
         assert isinstance(request.user, User)
         claim = _claim(request.user, key, request_digest(request))
         if claim.status_code is not None:
-            return Response(claim.response, status=claim.status_code, headers={REPLAYED_HEADER: "true"})
+            answer = with_addresses(claim.response, request)
+            return Response(answer, status=claim.status_code, headers={REPLAYED_HEADER: "true"})
+        _working.add(claim.holder)
         try:
             prepare(view, request, *args, **kwargs)
             if not atomic:
@@ -81,8 +95,10 @@ def idempotent(
                     response = handler(view, request, *args, **kwargs)
                 _keep(claim, response)
         except BaseException:
-            _held(claim).delete()
+            _let_go(claim)
             raise
+        finally:
+            _working.discard(claim.holder)
         return response
 
     once.is_idempotent = True  # type: ignore[attr-defined]
@@ -91,6 +107,25 @@ def idempotent(
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
     """There is nothing to do before."""
+
+
+def renew() -> None:
+    """Goes on holding what this process works on; called every few seconds, with its sign of life."""
+    if holders := list(_working):
+        IdempotencyKey.objects.filter(holder__in=holders, status_code=None).update(locked_until=timezone.now() + LOCK)
+
+
+def end_all() -> None:
+    """Ends all claims, for a studio whose only process begins: whoever had them is gone. Who isn't is overtaken, and rolled back."""
+    IdempotencyKey.objects.filter(status_code=None).update(locked_until=timezone.now())
+
+
+def _let_go(claim: IdempotencyKey) -> None:
+    try:
+        _held(claim).delete()
+    except DatabaseError as error:
+        # What went wrong is what is told. Without its holder the claim ends by itself.
+        log.warning("claim_left", reason=type(error).__name__)
 
 
 def _claim(user: User, key: str, digest: str) -> IdempotencyKey:
@@ -116,21 +151,20 @@ def _claim(user: User, key: str, digest: str) -> IdempotencyKey:
 def _taken_over(claim: IdempotencyKey) -> bool:
     """Whether the claim had run out, and is ours now."""
     now = timezone.now()
-    if claim.locked_until > now:
-        return False
-    taken: bool = _held(claim).update(locked_until=now + LOCK) == 1
-    claim.locked_until = now + LOCK
+    holder = uuid4()
+    taken: bool = _held(claim).filter(locked_until__lte=now).update(holder=holder, locked_until=now + LOCK) == 1
+    claim.holder = holder
     return taken
 
 
-def _held(claim: IdempotencyKey) -> Any:
-    """The row while it is unanswered and nobody has taken it over: a claim is known by the end of its lock."""
-    return IdempotencyKey.objects.filter(pk=claim.pk, status_code=None, locked_until=claim.locked_until)
+def _held(claim: IdempotencyKey) -> QuerySet[IdempotencyKey]:
+    """The row while it is unanswered and nobody has taken it over."""
+    return IdempotencyKey.objects.filter(pk=claim.pk, status_code=None, holder=claim.holder)
 
 
 def _keep(claim: IdempotencyKey, response: Response) -> None:
     """Keeps the answer; raises `InFlight`, which rolls the work back, if somebody else took over meanwhile."""
-    answer = json.loads(JSONRenderer().render(response.data)) if response.data is not None else None
+    answer = json.loads(JSONRenderer().render(with_names(response.data))) if response.data is not None else None
     if _held(claim).update(status_code=response.status_code, response=answer) != 1:
         raise InFlight("This took too long, and another request with this idempotency key is doing it now.")
 

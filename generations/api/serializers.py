@@ -19,7 +19,7 @@ from generations.models import (
     Video,
 )
 from kling_studio.api import Strict
-from kling_studio.fields import MoneyField, StrictBooleanField, dollars
+from kling_studio.fields import AddressField, MoneyField, StrictBooleanField, dollars
 from projects.api.serializers import SIGNED, FiguresSerializer
 
 CURRENCY = "USD"
@@ -75,8 +75,8 @@ class EndpointSerializer(serializers.Serializer):
 
 
 class VideoSerializer(serializers.ModelSerializer):
-    url = serializers.FileField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
-    poster_url = serializers.FileField(source="poster", read_only=True, allow_null=True, help_text="signed, expires")
+    url = AddressField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
+    poster_url = AddressField(source="poster", read_only=True, allow_null=True, help_text="signed, expires")
     duration = serializers.FloatField(allow_null=True, help_text="seconds")
     fps = serializers.FloatField(allow_null=True, help_text="frames per second")
     content_type = serializers.CharField(read_only=True, help_text="video/mp4, video/webm, …: how the file is packed")

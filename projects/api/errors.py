@@ -10,6 +10,9 @@ from projects.images import ImageRefused
 from projects.members import MembershipRefused
 from projects.spend import NoBudget, OverBudget, ProjectArchived
 
+# After so many it is worth asking again; a dead process's claim ends by itself a little later.
+SECONDS_IN_FLIGHT = 2
+
 
 @as_api_error.register
 def _(error: NoBudget) -> Exception:
@@ -64,7 +67,9 @@ def _(error: InvalidKey) -> Exception:
 
 @as_api_error.register
 def _(error: InFlight) -> Exception:
-    return ApiError(status.HTTP_409_CONFLICT, "idempotency_key_in_flight", str(error))
+    refusal = ApiError(status.HTTP_409_CONFLICT, "idempotency_key_in_flight", str(error))
+    refusal.wait = SECONDS_IN_FLIGHT
+    return refusal
 
 
 @as_api_error.register

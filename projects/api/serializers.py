@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from kling_studio.api import Strict
-from kling_studio.fields import MoneyField, StrictBooleanField, WholeNumberField
+from kling_studio.fields import AddressField, MoneyField, StrictBooleanField, WholeNumberField
 from projects.budgets import MAX_REASON
 from projects.models import (
     MAX_THRESHOLD,
@@ -217,9 +217,9 @@ SIGNED = "signed, expires; null: the file was deleted from the trash"
 class SourceImageSerializer(serializers.ModelSerializer):
     tags = serializers.ListField(child=serializers.CharField())
     notes = serializers.ListField(child=serializers.CharField(), help_text="what was changed for the provider")
-    url = serializers.FileField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
-    original_url = serializers.FileField(source="original", read_only=True, allow_null=True, help_text=SIGNED)
-    thumbnail_url = serializers.FileField(source="thumbnail", read_only=True, allow_null=True, help_text=SIGNED)
+    url = AddressField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
+    original_url = AddressField(source="original", read_only=True, allow_null=True, help_text=SIGNED)
+    thumbnail_url = AddressField(source="thumbnail", read_only=True, allow_null=True, help_text=SIGNED)
     created_by = username_of(source="created_by.username")
 
     class Meta:

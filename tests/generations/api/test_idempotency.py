@@ -6,6 +6,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth.models import User
 from django.db import connection
 from django.urls import URLPattern, URLResolver, get_resolver
@@ -13,7 +14,8 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from generations.models import Generation
-from projects.idempotency import KEPT, LOCK
+from kling_studio.heartbeat import SECONDS_BETWEEN
+from projects.idempotency import KEPT, LOCK, end_all, renew
 from projects.models import IdempotencyKey, Project, SpendEntry
 from tests.projects.api.client import API, client_of, errors
 
@@ -89,6 +91,33 @@ def test_request_that_crashed_is_taken_over_after_its_lock(api: APIClient, body:
     assert (response.status_code, "Idempotency-Replayed" in response) == (201, False)
     assert Generation.objects.count() == 1
     assert api.post(ADDRESS, body, headers=KEY)["Idempotency-Replayed"] == "true"
+
+
+def test_claim_is_held_for_seconds_and_only_while_its_process_lives(api: APIClient, body: dict[str, Any]) -> None:
+    assert timedelta(seconds=SECONDS_BETWEEN * 2) < LOCK <= timedelta(seconds=30)
+    api.post(ADDRESS, body, headers=KEY)
+    Generation.objects.all()[0].events.all().delete()
+    Generation.objects.all().delete()
+    IdempotencyKey.objects.update(status_code=None, response=None, locked_until=timezone.now() + LOCK)
+
+    renew()  # this process works on nothing
+    told = api.post(ADDRESS, body, headers=KEY)
+    with time_machine.travel(timezone.now() + LOCK):
+        again = api.post(ADDRESS, body, headers=KEY)
+
+    assert (told.status_code, told["Retry-After"], again.status_code) == (409, "2", 201)
+    assert Generation.objects.count() == 1
+
+
+def test_new_studio_waits_for_no_claim_of_the_one_before(api: APIClient, body: dict[str, Any]) -> None:
+    api.post(ADDRESS, body, headers=KEY)
+    Generation.objects.all()[0].events.all().delete()
+    Generation.objects.all().delete()
+    IdempotencyKey.objects.update(status_code=None, response=None, locked_until=timezone.now() + LOCK)
+
+    end_all()
+
+    assert api.post(ADDRESS, body, headers=KEY).status_code == 201
 
 
 def test_refused_request_leaves_no_trace(api: APIClient, body: dict[str, Any], project: Project) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
@@ -12,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from kling_studio.api import Api
-from projects.idempotency import LOCK, idempotent
+from projects.idempotency import LOCK, idempotent, renew
 from projects.models import IdempotencyKey, Project
 
 
@@ -43,12 +44,10 @@ def test_request_that_breaks_leaves_neither_its_work_nor_its_key(studio_owner: U
 
 @pytest.mark.both_databases
 def test_request_that_was_overtaken_undoes_its_work_and_keeps_the_key_of_the_other(studio_owner: User) -> None:
-    taken_until = timezone.now() + LOCK * 2
-
     @idempotent
     def slow(view: Api, request: Request) -> Response:
         answer = work(view.person)
-        IdempotencyKey.objects.update(locked_until=taken_until)
+        IdempotencyKey.objects.update(holder=uuid4())
         return answer
 
     response = post(slow, studio_owner)
@@ -62,12 +61,25 @@ def test_key_is_claimed_before_the_work_and_answered_with_it(studio_owner: User)
     def looks(view: Api, request: Request) -> Response:
         claim = IdempotencyKey.objects.get()
         assert (claim.user, claim.key, claim.status_code) == (view.person, "key-1", None)
-        assert claim.locked_until - timezone.now() > LOCK - timedelta(seconds=30)
+        assert claim.locked_until - timezone.now() > LOCK - timedelta(seconds=5)
         return work(view.person)
 
     assert post(looks, studio_owner).status_code == 201
     claim = IdempotencyKey.objects.get()
     assert (claim.status_code, claim.response) == (201, {"made": True})
+
+
+def test_claim_is_held_while_its_process_lives_and_works_on_it(studio_owner: User) -> None:
+    held = []
+
+    @idempotent
+    def slow(view: Api, request: Request) -> Response:
+        IdempotencyKey.objects.update(locked_until=timezone.now())
+        renew()
+        held.append(IdempotencyKey.objects.get().locked_until > timezone.now() + LOCK / 2)
+        return work(view.person)
+
+    assert (post(slow, studio_owner).status_code, held) == (201, [True])
 
 
 def test_handler_that_is_not_atomic_runs_outside_transactions_of_ours_and_is_replayed(studio_owner: User) -> None:

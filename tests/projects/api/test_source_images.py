@@ -1,10 +1,15 @@
 import io
+from datetime import timedelta
 
 import pytest
+import time_machine
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from projects.models import Project, Role, SourceImage
@@ -197,3 +202,20 @@ def test_truncated_form_is_a_bad_request(api: APIClient) -> None:
     response = api.generic("POST", ADDRESS, body.getvalue(), content_type="multipart/form-data; boundary=b")
 
     assert response.status_code == 400
+
+
+def test_repeated_upload_holds_addresses_that_work_when_the_first_ones_have_expired(
+    api: APIClient, project: Project
+) -> None:
+    first = upload(api, project, factories.jpeg(), headers={"Idempotency-Key": "upload-1"})
+    with time_machine.travel(timezone.now() + timedelta(seconds=settings.MEDIA_URL_SECONDS + 60)):
+        again = upload(api, project, factories.jpeg(), headers={"Idempotency-Key": "upload-1"})
+
+        assert again["Idempotency-Replayed"] == "true"
+        for name in ("url", "original_url", "thumbnail_url"):
+            assert Client().head(first.json()[name]).status_code == 410
+            assert Client().head(again.json()[name]).status_code == 200
+    assert {
+        **again.json(),
+        **{name: first.json()[name] for name in ("url", "original_url", "thumbnail_url")},
+    } == first.json()
