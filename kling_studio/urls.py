@@ -14,6 +14,7 @@ from kling_studio.metrics import metrics
 from kling_studio.throttling import limited
 from kling_studio.unanswered import api_not_found
 from projects.admin import tokens
+from projects.views import OwnPassword
 
 handler400 = "kling_studio.unanswered.bad_request"
 handler403 = "kling_studio.unanswered.permission_denied"
@@ -35,6 +36,7 @@ urlpatterns = [
     path("admin/colours.css", navigation.colours, name="colours"),
     # django-axes closes it to one name after some failures; this, to one address that goes through many names.
     path("admin/login/", limited("login", limit=30, seconds=300)(admin.site.login)),
+    path("admin/password_change/", admin.site.admin_view(OwnPassword.as_view())),
     path("admin/tokens/", admin.site.admin_view(tokens.page), name="tokens"),
     path("admin/tokens/<str:pk>/revoke/", admin.site.admin_view(tokens.revoke), name="token-revoke"),
     # “View on site” of Django, which no row of ours has, and which fails at an id that is no UUID.

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 from knox.models import AuthToken
@@ -33,8 +34,11 @@ class Token:
     expires_at: datetime
 
 
+@transaction.atomic
 def make(user: User, *, days: int | None = None) -> tuple[Token, str]:
     """A token that works for `days`, and its key, which can't be shown again. Raises `TooManyTokens`, `PermissionDenied`."""
+    # Locked, so that no token outlives its owner's being switched off at this moment.
+    user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
     if not user.is_active:
         raise PermissionDenied(f"{user} is switched off: a token would not work.")
     AuthToken.objects.filter(user=user, expiry__lte=timezone.now()).delete()
@@ -50,7 +54,15 @@ def visible(by: User) -> list[Token]:
 
 
 def own(user: User) -> list[Token]:
-    return [token for token in visible(user) if token.user == user]
+    """Those of `user` that work; the newest first."""
+    rows = AuthToken.objects.filter(user=user, expiry__gt=timezone.now()).select_related("user")
+    return [_told(token) for token in rows.order_by("-created", "digest")]
+
+
+def told(user: User) -> str:
+    """What to say of them after a new password."""
+    works = len(own(user))
+    return f"{works} API {'token goes' if works == 1 else 'tokens go'} on working." if works else "No API token works."
 
 
 def find(pk: str, by: User) -> Token | None:
@@ -63,6 +75,11 @@ def revoke(pk: str, *, by: User) -> bool:
     """Ends a token of one's own; studio owners end anybody's. False: there is none, or it is not theirs to see."""
     found = _find(pk, by)
     return bool(found and found.delete()[0])
+
+
+def revoke_all(user: User) -> int:
+    """Ends all tokens of `user`; how many there were."""
+    return int(AuthToken.objects.filter(user=user).delete()[0])
 
 
 def _find(pk: str, by: User) -> AuthToken | None:

@@ -7,14 +7,15 @@ from django.contrib.auth import login, views
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
+from django.urls import reverse_lazy
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import View
 
 from kling_studio.throttling import limited, too_many
-from projects import members
-from projects.forms import AddressForm, NewMemberForm, NewPasswordForm
+from projects import members, tokens
+from projects.forms import AddressForm, NewMemberForm, NewPasswordForm, OwnPasswordForm
 from projects.members import InvitationRefused
 from projects.models import Membership
 from projects.tasks import ask_for_password_reset
@@ -40,12 +41,15 @@ class Join(View):
             return _page(request, "projects/invitation_refused.html", {"refusal": refusal}, status)
 
     def get(self, request: HttpRequest, token: str) -> HttpResponse:
-        return self._invitation(request, token, NewMemberForm())
+        invitation = members.find_invitation(token)
+        if isinstance(request.user, User):
+            members.require_for(invitation, request.user)
+        return self._invitation(request, token, NewMemberForm(asks_address=invitation.for_anyone))
 
     def post(self, request: HttpRequest, token: str) -> HttpResponse:
         if isinstance(request.user, User):
             return self._joined(request, members.accept(token, request.user))
-        form = NewMemberForm(request.POST)
+        form = NewMemberForm(request.POST, asks_address=members.find_invitation(token).for_anyone)
         if not form.is_valid():
             return self._invitation(request, token, form)
         membership = members.register(token, form.save(commit=False))
@@ -99,6 +103,23 @@ class PasswordResetDone(Dressed, views.PasswordResetDoneView):
 @method_decorator(limited("password-reset-confirm", limit=30, seconds=300), name="dispatch")
 class PasswordResetConfirm(Dressed, views.PasswordResetConfirmView):
     form_class = NewPasswordForm
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        messages.success(self.request, f"Your password was changed. {tokens.told(form.user)}")
+        return response
+
+
+class OwnPassword(Dressed, views.PasswordChangeView):
+    """In the admin, for whoever is logged in."""
+
+    form_class = OwnPasswordForm
+    success_url = reverse_lazy("admin:password_change_done")
+
+    def form_valid(self, form: Any) -> HttpResponse:
+        response = super().form_valid(form)
+        messages.success(self.request, tokens.told(form.user))
+        return response
 
 
 class PasswordResetComplete(Dressed, views.PasswordResetCompleteView):

@@ -10,22 +10,24 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
-from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.forms import UserChangeForm, UserCreationForm
 
 from generations import services
-from projects import members, permissions
+from projects import members, permissions, tokens
 from projects.admin.access import StudioAdmin, access, person, sentence
 from projects.admin.asking import ask
+from projects.forms import SomebodysPasswordForm
 from projects.members import MembershipRefused
 
 admin.site.unregister(User)
+FOUND = 302
 
 
 @admin.register(User)
 class UserAdmin(StudioAdmin, DjangoUserAdmin):
     """For studio owners. Only superusers touch superusers: nobody gives themselves more than they have."""
 
-    form, add_form, change_password_form = UserChangeForm, UserCreationForm, AdminPasswordChangeForm
+    form, add_form, change_password_form = UserChangeForm, UserCreationForm, SomebodysPasswordForm
     list_display = ["username", "full_name", "email", "kind", "is_active", "seen"]
     list_filter = ["is_active"]
     search_fields = ["username", "first_name", "last_name", "email"]
@@ -81,6 +83,26 @@ class UserAdmin(StudioAdmin, DjangoUserAdmin):
             return "Superuser"
         is_owner = any(group.name == permissions.STUDIO_OWNERS for group in user.groups.all())
         return "Studio owner" if is_owner else "Person"
+
+    def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
+        """Of somebody who exists only what was changed: switching off, a login or a new password of the same moment stays."""
+        if not change:
+            super().save_model(request, obj, form, change)
+            return
+        columns = {field.name for field in User._meta.concrete_fields}
+        if changed := columns.intersection(form.changed_data):
+            obj.save(update_fields=changed)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if change:
+            services.rights_changed(form.instance, by=person(request))
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        response = super().user_change_password(request, id, form_url)
+        if request.method == "POST" and response.status_code == FOUND:
+            messages.info(request, tokens.told(self.get_or_404(request, id)))
+        return response
 
     def _to(self, user: User) -> HttpResponse:
         return HttpResponseRedirect(reverse("admin:auth_user_change", args=[user.pk]))
