@@ -74,6 +74,11 @@ def name_of(user: User) -> str:
     return user.get_full_name() or user.get_username()
 
 
+def names(people: Iterable[User]) -> str:
+    """Those who can help, in a sentence."""
+    return ", ".join(map(name_of, people)) or "nobody yet"
+
+
 def find_invitation(token: str) -> Invitation:
     """The open invitation behind a link. Raises `InvitationRefused`."""
     invitation = Invitation.objects.for_token(token).select_related("project", "invited_by").first()

@@ -1,7 +1,7 @@
 """Who may do what: the one place that the admin and the API ask."""
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.exceptions import PermissionDenied
@@ -41,6 +41,13 @@ def who_may(action: str, project: Project) -> QuerySet[User]:
     members = Membership.objects.filter(project=project, is_active=True, role__in=able).values("user_id")
     people = User.objects.filter(Q(pk__in=members, is_active=True) | Q(pk__in=studio_owners().values("pk")))
     return people.order_by("username")
+
+
+def visible(rows: QuerySet[Any], user: "Person", path: str = "project") -> QuerySet[Any]:
+    """Those of `rows` whose project, at `path`, `user` may see. For studio owners the projects are not even looked at."""
+    if is_studio_owner(user):
+        return rows.filter(**{f"{path.split('__')[0]}__isnull": False})
+    return rows.filter(**{f"{path}__in": visible_projects(user)})
 
 
 def visible_projects(user: "Person") -> QuerySet[Project]:

@@ -31,13 +31,11 @@ class SpendRefused(Exception):
 
 
 class NoBudget(SpendRefused):
-    """The project has no budget."""
+    """The project has no budget. `what` alone is for who can set one."""
 
     def __init__(self, project: Project) -> None:
-        super().__init__(
-            f"{project} has no budget, so nothing can be spent in it. "
-            f"A studio owner can set one: {permissions.names_of_studio_owners()}."
-        )
+        self.what = f"{project} has no budget, so nothing can be spent in it."
+        super().__init__(f"{self.what} A studio owner can set one: {permissions.names_of_studio_owners()}.")
 
 
 class ProjectArchived(SpendRefused):

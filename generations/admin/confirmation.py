@@ -8,15 +8,17 @@ from enum import StrEnum
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.urls import reverse
 
-from generations import services
+from generations import catalog, services
 from generations.catalog import InvalidInputs
 from generations.models import RETRYABLE, Generation, Status
 from generations.prices import Price
 from projects import budgets, permissions, spend
 from projects.admin.display import BudgetBar
-from projects.models import Budget, Project
-from projects.money import shown
+from projects.members import names
+from projects.models import Budget, Enforcement, Project
+from projects.money import shown, to_micros
 
 MOST_AT_ONCE = 50
 
@@ -30,6 +32,14 @@ class DoneBefore(Exception):
     """A second click: what was asked for has happened, and nothing is paid again. The text is for people."""
 
 
+@dataclass(frozen=True)
+class Help:
+    """What gets somebody past a refusal; without an address it is somebody else's to do."""
+
+    text: str
+    url: str = ""
+
+
 @dataclass
 class Plan:
     """Amounts are micro-dollars. With `problems`, nothing of it can be done."""
@@ -40,6 +50,7 @@ class Plan:
     bars: list[BudgetBar] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     approvals: list[str] = field(default_factory=list)
+    helps: list[Help] = field(default_factory=list)
     retries_seen: int = 0
 
     @property
@@ -107,20 +118,66 @@ def _fit(plan: Plan, by: User) -> None:
     figures = budgets.figures(Budget.objects.filter(pk__in=list(needs)))
     plan.bars = [BudgetBar(each, needs[each.budget.pk]) for each in figures]
     plan.approvals = [_approval_needed(project, totals[project], by) for project in totals if project in waiting]
-    plan.problems += [
-        f"{bar.title}: {bar.missing_shown} is missing. Choose fewer, or ask for a higher limit."
-        for bar in (BudgetBar(each, held_now[each.budget.pk]) for each in figures)
-        if bar.refuses
-    ]
-    plan.problems += _without_budget([project for project in totals if project not in waiting])
+    refusing = [bar for bar in (BudgetBar(each, held_now[each.budget.pk]) for each in figures) if bar.refuses]
+    plan.problems += [f"{bar.title}: {bar.missing_shown} is missing." for bar in refusing]
+    if refusing:
+        plan.helps += _helps(plan, figures, refusing, by)
+    for project in _without_budget([project for project in totals if project not in waiting]):
+        problem, help = no_budget(project, by)
+        plan.problems.append(problem)
+        plan.helps += [help] if help else []
+
+
+def no_budget(project: Project, by: User) -> tuple[str, Help | None]:
+    """What is wrong, and where `by` sets it right; who may not, reads who may."""
+    refusal = spend.NoBudget(project)
+    if not permissions.may_set_budget(by, project, None):
+        return str(refusal), None
+    url = f"{reverse('admin:projects_budget_add')}?project={project.pk}"
+    return refusal.what, Help(f"Set a budget for {project}", url)
+
+
+def _helps(plan: Plan, figures: Sequence[budgets.Figures], refusing: Sequence[BudgetBar], by: User) -> list[Help]:
+    helps = []
+    if len(plan.lines) > 1:
+        helps.append(Help("Choose fewer of them."))
+    elif plan.kind == Kind.GENERATE and (shorter := _shorter(plan.lines[0][0], figures)):
+        helps.append(shorter)
+    return helps + [_raise_limit(bar.figures.budget, by) for bar in refusing]
+
+
+def _shorter(generation: Generation, figures: Sequence[budgets.Figures]) -> Help | None:
+    """The longest that fits all hard budgets; shots have to be changed by hand."""
+    model = catalog.get(generation.endpoint)
+    free = min(each.free for each in figures if each.budget.enforcement == Enforcement.HARD)
+    if generation.multi_prompt:
+        return None
+    for seconds in range(generation.duration - 1, 0, -1):
+        try:
+            price = to_micros(model.price({"duration": seconds}))
+        except InvalidInputs:
+            continue
+        if price <= free:
+            page = reverse("admin:generations_generation_change", args=[generation.pk])
+            return Help(f"Make it {seconds} seconds: {shown(price)} fits", f"{page}?duration={seconds}")
+    return None
+
+
+def _raise_limit(budget: Budget, by: User) -> Help:
+    if permissions.may_change_budget(by, budget):
+        page = reverse("admin:projects_budget_change", args=[budget.pk])
+        return Help(f"Raise the limit of “{budget.title}”, or top it up", page)
+    owners = permissions.studio_owners()
+    if budget.project and budget.user:
+        owners = permissions.who_may("manage", budget.project).exclude(pk=budget.user_id)
+    return Help(f"The limit of “{budget.title}” can be raised by: {names(owners)}.")
 
 
 def _approval_needed(project: Project, total: int, by: User) -> str:
     people = permissions.who_may("approve", project).exclude(pk=by.pk)
-    names = ", ".join(person.get_full_name() or person.get_username() for person in people) or "nobody yet"
     return (
         f"In {project}, {shown(total)} at once is more than the {shown(project.approval_above or 0)} that can be spent without an "
-        f"approver. They can approve it: {names}. Until then nothing is held."
+        f"approver. They can approve it: {names(people)}. Until then nothing is held."
     )
 
 
@@ -146,10 +203,10 @@ def _surprises(kind: Kind, generation: Generation, quote: services.Quote) -> lis
     return found + [other for other in retries if other not in found]
 
 
-def _without_budget(projects: list[Project]) -> list[str]:
+def _without_budget(projects: list[Project]) -> list[Project]:
     named = {project.pk: project for project in projects}
     budgeted = Budget.objects.active().filter(project__in=named, user=None).values_list("project_id", flat=True)
-    return [str(spend.NoBudget(named[pk])) for pk in named.keys() - set(budgeted)]
+    return [named[pk] for pk in named.keys() - set(budgeted)]
 
 
 def carry_out(

@@ -3,6 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
@@ -10,11 +11,13 @@ from django.utils import timezone
 from generations import services
 from generations.admin.attention import matters
 from generations.admin.display import LABEL_COLOURS, RUNNING, ago, failure_sentence
-from generations.models import Generation, Status, Video
-from projects import budgets
+from generations.models import Approval, Generation, Status, Video
+from projects import budgets, permissions
 from projects.admin.access import access, person
 from projects.admin.display import bars
+from projects.members import names
 from projects.models import Budget
+from projects.money import shown
 
 MOST = 6
 LATELY = timedelta(days=7)
@@ -23,7 +26,9 @@ LATELY = timedelta(days=7)
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     who = access(request)
     projects = who.projects("view")
-    mine = Generation.objects.filter(project__in=projects).select_related("project", "image", "requested_by")
+    mine = permissions.visible(Generation.objects.all(), person(request)).select_related(
+        "project", "image", "requested_by"
+    )
     mine = mine.prefetch_related("videos")
     waiting = mine.filter(status=Status.QUEUED).order_by("queued_at")
     failed = mine.filter(status=Status.FAILED, completed_at__gte=timezone.now() - LATELY).order_by("-completed_at")
@@ -41,6 +46,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             _listed("Failed in the last 7 days", "Nothing failed. Lovely.", failed),
             _listed("Your drafts", "You have no drafts.", drafts),
         ],
+        "asked": _asked(person(request)),
         "latest": _latest_videos(request),
         "budget_bars": bars(budgets.figures(_budgets(request))),
     }
@@ -70,8 +76,22 @@ def _row(generation: Generation) -> dict[str, Any]:
     }
 
 
+def _asked(by: User) -> list[dict[str, Any]]:
+    """What they asked to have approved and nobody has decided, and who can."""
+    waiting = Approval.objects.filter(requested_by=by, decision=Approval.Decision.WAITING).select_related("project")
+    return [
+        {
+            "approval": approval,
+            "amount": shown(approval.amount),
+            "people": names(permissions.who_may("approve", approval.project).exclude(pk=by.pk)),
+            "when": ago(approval.requested_at),
+        }
+        for approval in waiting[:MOST]
+    ]
+
+
 def _latest_videos(request: HttpRequest) -> list[Video]:
-    videos = Video.objects.filter(generation__project__in=access(request).projects("view"), trashed_at=None)
+    videos = permissions.visible(Video.objects.filter(trashed_at=None), person(request), "generation__project")
     return list(videos.select_related("generation__project").order_by("-created_at")[:MOST])
 
 

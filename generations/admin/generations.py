@@ -19,7 +19,7 @@ from unfold.decorators import display
 
 from generations import catalog, costs, services
 from generations.admin import decisions
-from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan, told_done
+from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan, no_budget, told_done
 from generations.admin.display import (
     LABEL_COLOURS,
     RUNNING,
@@ -46,7 +46,7 @@ from projects.admin.display import BudgetBar, amount
 from projects.admin.versions import SEEN
 from projects.models import Budget, Project, SourceImage
 from projects.money import shown
-from projects.spend import NoBudget, SpendRefused
+from projects.spend import SpendRefused
 
 CHANGE = "admin:generations_generation_change"
 LIST = "admin:generations_generation_changelist"
@@ -251,7 +251,7 @@ class GenerationAdmin(StudioAdmin):
             "project": project,
             "price": amount(needed) if needed is not None else "",
             "bars": [BudgetBar(each, needed or 0) for each in figures],
-            "no_budget": "" if has_budget else str(NoBudget(project)),
+            "no_budget": None if has_budget else no_budget(project, person(request)),
             "existing": form.quote.existing if form.quote else [],
         }
 
@@ -263,9 +263,14 @@ class GenerationAdmin(StudioAdmin):
         form.is_valid()
         return TemplateResponse(request, "admin/generations/generation/quote.html", self._quote(request, form))
 
+    def _suggested(self, request: HttpRequest) -> dict[str, Any]:
+        """A length that a refusal has offered; what is sent is compared with what the draft has."""
+        seconds = _number(request.GET.get("duration")) if request.method == "GET" else None
+        return {} if seconds is None else {"duration": seconds}
+
     def _edit(self, request: HttpRequest, generation: Generation) -> HttpResponse:
         ours = {name: getattr(generation, name) for name in ("endpoint", "shot_type", "tags", "priority")}
-        initial = {**ours, **services.inputs_of(generation), SEEN: generation.version}
+        initial = {**ours, **services.inputs_of(generation), SEEN: generation.version, **self._suggested(request)}
         form = GenerationForm(
             generation.project, person(request), request.POST or None, initial=initial, draft=generation
         )
@@ -412,7 +417,13 @@ class GenerationAdmin(StudioAdmin):
             request,
             "confirm",
             "Confirm",
-            {"plan": plan, "question": question, "chosen": chosen, "back": self._back(chosen)},
+            {
+                "plan": plan,
+                "question": question,
+                "chosen": chosen,
+                "drafts": [generation for generation in chosen if generation.status == Status.DRAFT],
+                "back": self._back(chosen),
+            },
         )
 
     def _chosen(self, request: HttpRequest) -> list[Generation]:

@@ -20,7 +20,7 @@ from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
 from projects.admin.asking import ask
 from projects.admin.display import DollarsField, amount, bars
 from projects.admin.versions import VersionedAdmin, VersionedForm
-from projects.models import Membership, Project, SourceImage
+from projects.models import Budget, Membership, Project, SourceImage
 
 MOST_PAUSES = 10
 ARCHIVES = "Nothing new can be made in it; what runs goes on. Its videos, its people and its books stay. A studio owner can open it again."
@@ -30,6 +30,10 @@ def _count(rows: QuerySet[Any]) -> Coalesce:
     """How many of `rows` a project has, as a sub-select: joined, each kind would multiply the others."""
     own = rows.filter(project=OuterRef("pk")).order_by().values("project").annotate(number=Count("pk"))
     return Coalesce(Subquery(own.values("number"), output_field=IntegerField()), 0)
+
+
+def _has_budget(project: Project) -> bool:
+    return Budget.objects.active().filter(project=project, user=None).exists()
 
 
 class ProjectForm(VersionedForm):
@@ -155,11 +159,37 @@ class ProjectAdmin(VersionedAdmin, StudioAdmin):
             "unconfirmed": amount(standing.unconfirmed) if standing.unconfirmed else "",
             "has_own_budget": any(each.budget.project_id for each in standing.figures),
             "studio_owners": permissions.names_of_studio_owners(),
+            "set_budget_url": self._budget_url(project) if access(request).is_studio_owner else "",
+            "next_steps": self._next_steps(request, project),
             "may_edit": access(request).may("edit", project.pk) and not project.archived_at,
             "may_manage": access(request).may("manage", project.pk),
             **self._pause_facts(request, project),
         }
         return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
+
+    def _budget_url(self, project: Project) -> str:
+        return f"{reverse('admin:projects_budget_add')}?project={project.pk}"
+
+    def _next_steps(self, request: HttpRequest, project: Project) -> list[tuple[str, str, bool]]:
+        """What a project needs before its first video, with what is done; nothing after that, and for who can't do it."""
+        if not access(request).is_studio_owner or project.archived_at or project.generations.exists():
+            return []
+        query = f"?project={project.pk}"
+        return [
+            ("Set a budget: without one nothing can be spent", self._budget_url(project), _has_budget(project)),
+            (
+                "Invite people",
+                reverse("admin:projects_invitation_add") + query,
+                project.memberships.filter(is_active=True).exists(),
+            ),
+            ("Add pictures", reverse("admin:projects_sourceimage_add") + query, project.source_images.exists()),
+            ("Make a video", reverse("admin:generations_generation_add") + query, False),
+        ]
+
+    def response_add(self, request: HttpRequest, obj: Project, post_url_continue: str | None = None) -> HttpResponse:
+        """To its page, which says what comes next."""
+        messages.success(request, f"Made {obj}.")
+        return HttpResponseRedirect(reverse("admin:projects_project_change", args=[obj.pk]))
 
     def _links(self, may_manage: bool) -> list[tuple[str, str]]:
         links = [

@@ -152,7 +152,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
 
     def get_queryset(self) -> QuerySet[Generation]:
-        return self._rows().filter(project__in=permissions.visible_projects(self.person))
+        return permissions.visible(self._rows(), self.person)
 
     def _rows(self) -> QuerySet[Generation]:
         return Generation.objects.select_related("project", "requested_by", "approval").prefetch_related(
@@ -422,7 +422,7 @@ class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     ordering_fields = ["created_at", "trashed_at", "bytes"]
 
     def get_queryset(self) -> QuerySet[Video]:
-        rows = Video.objects.filter(generation__project__in=permissions.visible_projects(self.person))
+        rows = permissions.visible(Video.objects.all(), self.person, "generation__project")
         return rows.select_related("generation__project", "generation__image")
 
     @extend_schema(responses={204: OpenApiResponse(description="In the trash: 30 days later its files are deleted.")})

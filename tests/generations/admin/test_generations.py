@@ -244,7 +244,8 @@ def test_confirmation_over_budget_queues_none(
 
     [message] = told(response)
     assert message.startswith("Not enough budget: this needs $2.10, $0.90 is free")
-    assert "Coffee, in total: $1.20 is missing. Choose fewer, or ask for a higher limit." in text_of(response)
+    assert "Coffee, in total: $1.20 is missing." in text_of(response)
+    assert "<li>Choose fewer of them.</li>" in text_of(response)
     assert set(Generation.objects.values_list("status", flat=True)) == {"draft"}
     assert reserved(project) == 0
 
@@ -475,6 +476,38 @@ def test_cost_is_said_in_words_on_page_in_list_and_in_the_api(
     told = api.get(reverse("generation-detail", args=[generation.pk])).json()["cost"]
     assert told["text"] == on_page
     assert in_list in ("–", f"would cost ${told['amount']}", f"${told['amount']} {told['state']}")
+
+
+def test_a_refusal_says_what_fits_and_who_can_raise_the_limit_and_keeps_the_draft(
+    editor_client: Client, owner_client: Client, project: Project, new_draft: Callable[..., Generation]
+) -> None:
+    budget = factories.budget(project, 3_000_000)
+    draft = new_draft(duration=8)
+    shown = text_of(editor_client.get(confirm_url(Kind.GENERATE, [draft.pk])))
+
+    assert "Coffee, in total: $0.36 is missing." in shown
+    shorter = f"{page_of(draft)}?duration=7"
+    assert f'<a class="text-link" href="{shorter}">Make it 7 seconds: $2.94 fits</a>' in shown
+    assert "can be raised by: olive." in shown
+    assert f'It is kept as a draft: <a class="text-link" href="{page_of(draft)}">Steam rises</a>.' in shown
+    assert '<option value="7" selected' in text_of(editor_client.get(shorter))
+
+    shown = text_of(owner_client.get(confirm_url(Kind.GENERATE, [draft.pk])))
+    assert reverse("admin:projects_budget_change", args=[budget.pk]) in shown
+    assert "can be raised by" not in shown
+
+
+def test_who_can_set_a_budget_is_led_there(
+    editor_client: Client, owner_client: Client, project: Project, new_draft: Callable[..., Generation]
+) -> None:
+    url = f"{reverse('admin:projects_budget_add')}?project={project.pk}"
+    confirm = confirm_url(Kind.GENERATE, [new_draft().pk])
+    pages = [confirm, f"{ADD}?project={project.pk}", reverse("admin:projects_project_change", args=[project.pk])]
+    for page in pages:
+        theirs, ours = text_of(editor_client.get(page)), text_of(owner_client.get(page))
+        assert (url in theirs, "A studio owner can set one: olive." in theirs) == (False, True)
+        assert (url in ours, "A studio owner can set one" in ours) == (True, False)
+    assert f'<option value="{project.pk}" selected' in text_of(owner_client.get(url))
 
 
 # --- The page of one --------------------------------------------------------------------------------------------------

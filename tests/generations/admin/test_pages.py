@@ -193,6 +193,39 @@ def test_projects_are_made_and_archived_by_studio_owners(
     assert "Tea &lt;script&gt;" in text_of(owner_client.get(reverse("admin:projects_project_changelist")))
 
 
+def test_a_new_project_says_what_comes_next(owner_client: Client) -> None:
+    add = reverse("admin:projects_project_add")
+    answer = owner_client.post(add, {"name": "Tea", "time_zone": "UTC"}, follow=True)
+    tea = Project.objects.get(name="Tea")
+
+    assert answer.redirect_chain == [(reverse("admin:projects_project_change", args=[tea.pk]), 302)]
+    shown = text_of(answer)
+    for name in ("projects_budget", "projects_invitation", "projects_sourceimage", "generations_generation"):
+        assert f"{reverse(f'admin:{name}_add')}?project={tea.pk}" in shown
+    factories.budget(tea, 10_000_000)
+    shown = text_of(owner_client.get(reverse("admin:projects_project_change", args=[tea.pk])))
+    assert "Set its budget" not in shown
+
+
+def test_what_i_asked_approval_for_stands_on_home_with_who_can_approve(
+    editor_client: Client, editor: User, project: Project
+) -> None:
+    factories.budget(project, 10_000_000)
+    factories.member(project, Role.APPROVER, username="ada")
+    Project.objects.filter(pk=project.pk).update(approval_above=1_000_000)
+    project.refresh_from_db()
+    inputs = {"image": str(factories.source_image(project).pk), "prompt": "Steam rises"}
+    draft = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+    assert "You asked for approval" not in text_of(editor_client.get(INDEX))
+    asked = services.queue(draft, by=editor)
+
+    shown = text_of(editor_client.get(INDEX))
+    assert "You asked for approval" in shown
+    assert reverse("admin:generations_approval_change", args=[asked.approval_id]) in shown
+    assert "$2.10 in Coffee" in shown
+    assert "Can approve it: ada, olive." in shown
+
+
 def test_another_projects_page_does_not_exist(client: Client, project: Project, editor: User) -> None:
     client.force_login(factories.member(factories.ProjectFactory(name="Tea"), Role.OWNER))
     image = factories.source_image(project, editor)
