@@ -250,6 +250,8 @@ LANGUAGE_CODE = "en"
 USE_I18N = False
 USE_TZ = True
 TIME_ZONE = "UTC"
+# What time it is for money. No setting for people: tests name another, as time-machine can't move PostgreSQL's clock.
+MONEY_CLOCK = "projects.clock.of_database"
 USE_THOUSAND_SEPARATOR = False
 
 # --- Headers ----------------------------------------------------------------------------------------------------------

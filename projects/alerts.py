@@ -17,7 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import Truncator
 
-from projects import budgets, forecast, permissions
+from projects import budgets, clock, forecast, permissions
 from projects.budgets import Figures
 from projects.models import (
     Alert,
@@ -134,7 +134,7 @@ def check_budgets() -> None:
 
     Actual is what was charged. Forecast is `projects.forecast`, which counts what is held; a budget without an end has none.
     """
-    now = timezone.now()
+    now = clock.now()
     used = [each for each in budgets.figures(Budget.objects.active()) if each.spent or each.reserved]
     periods = _periods(used)
     told: dict[tuple[int, str], set[int]] = defaultdict(set)

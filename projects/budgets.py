@@ -14,9 +14,8 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import models, transaction
 from django.db.models import F, OuterRef, Q, Subquery, Sum
-from django.utils import timezone
 
-from projects import permissions, versions
+from projects import clock, permissions, versions
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry, SpendLine, Studio, TopUp
 from projects.versions import Expected
 
@@ -86,7 +85,7 @@ def create(
         budget.thresholds = list(thresholds)
     budget.full_clean()
     budget.save()
-    open_period(budget, timezone.now())
+    open_period(budget, clock.now())
     return budget
 
 
@@ -125,7 +124,7 @@ def top_up(
     budget.lock()
     _require_may_set(by, budget.project, budget.user)
     _require_in_force(budget)
-    now = timezone.now()
+    now = clock.now()
     top_up = TopUp(
         budget=budget,
         amount=amount,
@@ -161,7 +160,7 @@ def end_top_up(top_up: TopUp, *, by: User, expected: Expected = None) -> None:
     """Ends it now, or before it has begun; what it let through goes on. Raises `PermissionDenied`, `ValidationError`, `Stale`."""
     with versions.editing(top_up, by=by, expected=expected):
         _require_may_set(by, top_up.budget.project, top_up.budget.user)
-        now = timezone.now()
+        now = clock.now()
         if top_up.ends_at <= now:
             raise ValidationError("This top-up has ended already.")
         top_up.ends_at = max(now, top_up.starts_at)
@@ -177,7 +176,7 @@ def archive(budget: Budget, *, by: User, expected: Expected = None) -> None:
     """Takes the budget out of force; what was booked in it stays, and holds in it end there."""
     with versions.editing(budget, by=by, expected=expected):
         _require_may_set(by, budget.project, budget.user)
-        budget.archived_at = budget.archived_at or timezone.now()
+        budget.archived_at = budget.archived_at or clock.now()
 
 
 def _require_may_set(by: User, project: Project | None, user: User | None) -> None:
@@ -191,27 +190,39 @@ def _require_may_set(by: User, project: Project | None, user: User | None) -> No
 def open_period(budget: Budget, now: datetime) -> BudgetPeriod:
     """The period of `budget` around `now`, made when it is missing. Needs the till.
 
-    A period that exists keeps its bounds, whatever happens to the time zone.
+    A period that exists keeps its end, whatever happens to the time zone.
     """
-    latest = budget.periods.order_by("-starts_at").first()
+    latest = budget.periods.filter(starts_at__lte=now).order_by("-starts_at").first()
     if latest is not None and latest.lasts(now):
         return latest
     starts_at, ends_at = budget.bounds(latest, now)
+    if ends_at and (
+        ahead := budget.periods.filter(starts_at__gt=now, starts_at__lt=ends_at).order_by("starts_at").first()
+    ):
+        return _begin_sooner(ahead, starts_at)
     period = BudgetPeriod.objects.create(budget=budget, starts_at=starts_at, ends_at=ends_at)
     _open_with_what_was_booked(period)
     return period
 
 
+def _begin_sooner(period: BudgetPeriod, starts_at: datetime) -> BudgetPeriod:
+    """The clock was ahead when it was opened, and the zone was another: the time before it joins it, and has no limit of its own."""
+    period.starts_at = starts_at
+    period.save(update_fields=["starts_at"])
+    return period
+
+
 def _open_with_what_was_booked(period: BudgetPeriod) -> None:
-    """Adds lines for each spending reserved since the period began; its charges and releases to come copy them."""
+    """Adds lines for each spending reserved in the period; its charges and releases to come copy them."""
     budget = period.budget
-    entries = SpendEntry.objects.filter(
-        Q(reservation=None, created_at__gte=period.starts_at) | Q(reservation__created_at__gte=period.starts_at)
-    )
+    reserved = SpendEntry.objects.filter(reservation=None, created_at__gte=period.starts_at)
+    if period.ends_at:
+        reserved = reserved.filter(created_at__lt=period.ends_at)
     if budget.project_id:
-        entries = entries.filter(project_id=budget.project_id)
+        reserved = reserved.filter(project_id=budget.project_id)
     if budget.user_id:
-        entries = entries.filter(user_id=budget.user_id)
+        reserved = reserved.filter(user_id=budget.user_id)
+    entries = SpendEntry.objects.filter(Q(pk__in=reserved.values("pk")) | Q(reservation__in=reserved.values("pk")))
     lines = [
         SpendLine(entry_id=pk, budget_period=period, reserved_delta=reserved, spent_delta=spent)
         for pk, reserved, spent in entries.values_list("pk", "reserved_delta", "spent_delta").iterator()
@@ -225,9 +236,10 @@ def _open_with_what_was_booked(period: BudgetPeriod) -> None:
 
 def figures(budgets: models.QuerySet[Budget]) -> list[Figures]:
     """Each budget's present period, in three queries; one that nothing was reserved in yet reads zero."""
-    now = timezone.now()
+    now = clock.now()
     listed = list(budgets.select_related("project", "user"))
-    newest = BudgetPeriod.objects.filter(budget=OuterRef("budget")).order_by("-starts_at").values("pk")[:1]
+    begun = BudgetPeriod.objects.filter(budget=OuterRef("budget"), starts_at__lte=now)
+    newest = begun.order_by("-starts_at").values("pk")[:1]
     periods = BudgetPeriod.objects.filter(budget__in=listed, pk=Subquery(newest))
     latest = {period.budget_id: period for period in periods}
     added = topped_up(listed, now)

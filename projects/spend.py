@@ -13,9 +13,8 @@ from decimal import ROUND_CEILING, ROUND_FLOOR
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
-from django.utils import timezone
 
-from projects import budgets, permissions
+from projects import budgets, clock, permissions
 from projects.budgets import MAX_REASON, Figures
 from projects.models import Budget, BudgetPeriod, Enforcement, EntryKind, Project, SpendEntry, SpendLine
 from projects.money import shown
@@ -101,7 +100,7 @@ def reserve(
     matching = list(Budget.objects.matching(project.pk, user.pk).select_for_update())
     if not any(budget.project_id and not budget.user_id for budget in matching):
         raise NoBudget(project)
-    now = timezone.now()
+    now = clock.now()
     periods = [budgets.open_period(budget, now) for budget in matching]
     entry = SpendEntry.objects.create(
         key=key,
@@ -136,7 +135,7 @@ def soft_budgets_passed(reservations: Iterable[SpendEntry]) -> list[Figures]:
     """The soft budgets that are over their limit in the periods of these reservations: what to warn of, each once."""
     booked = SpendLine.objects.filter(entry__in=reservations).values("budget_period")
     periods = BudgetPeriod.objects.filter(pk__in=booked, budget__enforcement=Enforcement.SOFT).order_by("pk")
-    standing = budgets.figures_of(list(periods.select_related("budget__project", "budget__user")), timezone.now())
+    standing = budgets.figures_of(list(periods.select_related("budget__project", "budget__user")), clock.now())
     return [figures for figures in standing if figures.free < 0]
 
 
@@ -201,6 +200,7 @@ def _book(
         ends=reservation if ends else None,
         reason=reason[:MAX_REASON],
         created_by=by,
+        created_at=clock.now(),
     )
     lines = [
         SpendLine(entry=entry, budget_period_id=period_id, reserved_delta=entry.reserved_delta, spent_delta=spent)

@@ -41,6 +41,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["TEST"] = {"NAME": f"{_home}/test.sqlite3"}
     # No test cuts the power, and waiting for the disk at each commit takes a third of the time.
     DATABASES["default"]["OPTIONS"]["init_command"] = "PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF;"
+# While time-machine travels, its time counts, whatever PostgreSQL's clock says: see there.
+MONEY_CLOCK = "tests.clock.now"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 STORAGES = {**STORAGES, "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}}  # noqa: F405
 # Static files are found when they are asked for: each test client would read all of them first.

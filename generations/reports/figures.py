@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 
 from django.db.models import QuerySet, Sum
-from django.utils import timezone
 
 from generations.models import Status
 from generations.reports.scope import Scope, of_project
-from projects import budgets
+from projects import budgets, clock
 from projects.forecast import Forecast, forecast
 from projects.models import Budget, Enforcement, Project
 
@@ -51,7 +50,7 @@ def standing(scope: Scope) -> Standing:
 
 def forecasts(standing: Standing) -> list[Forecast]:
     """One for each budget that binds everybody."""
-    now = timezone.now()
+    now = clock.now()
     return [forecast(figures, now=now) for figures in standing.figures]
 
 

@@ -14,6 +14,8 @@ from projects.models.versioned import Versioned
 
 # A total budget has one period; it began before anything could be spent.
 BEGINNING = datetime(2020, 1, 1, tzinfo=zoneinfo.ZoneInfo("UTC"))
+# Between the first and the last midnight of one date on earth: UTC+14 and UTC-12.
+ZONES_DIFFER = timedelta(hours=26)
 # Percent; a soft budget may be told of beyond its limit.
 MAX_THRESHOLD = 200
 
@@ -167,14 +169,16 @@ class Budget(Versioned):
     def bounds(self, latest: "BudgetPeriod | None", moment: datetime) -> tuple[datetime, datetime | None]:
         """Start and end of the period around `moment`, which is not before the end of the `latest` one.
 
-        When the time zone has changed, it begins where the latest ended, and what is left of its calendar period joins
-        the following one if it is less than half: moving the zone to and fro must not buy a fresh limit for some hours.
+        When the time zone has changed, it begins where the latest ended. What is then left of its calendar period joins the
+        following one, if it is no longer than time zones can differ: of a day that is all of it. So no change of zone, to
+        and fro or round the globe, buys a limit. Of a week or longer nearly all may be left, after a move to the east: that
+        is a period of its own, or a month's limit would have to last for two.
         """
         period, zone = Period(self.period), self.time_zone()
         starts_at, ends_at = period.bounds(moment, zone)
         if latest is None or latest.ends_at is None or ends_at is None or latest.ends_at <= starts_at:
             return starts_at, ends_at
-        if ends_at - latest.ends_at < (ends_at - starts_at) / 2:
+        if ends_at - latest.ends_at <= ZONES_DIFFER:
             ends_at = period.bounds(ends_at, zone)[1]
         return latest.ends_at, ends_at
 
@@ -229,4 +233,4 @@ class BudgetPeriod(models.Model):
         return f"{self.budget} from {self.starts_at:%Y-%m-%d}"
 
     def lasts(self, moment: datetime) -> bool:
-        return self.ends_at is None or moment < self.ends_at
+        return self.starts_at <= moment and (self.ends_at is None or moment < self.ends_at)

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import connection
 from django.db.models import Sum
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -243,12 +244,69 @@ def test_open_period_is_made_once(project: Project) -> None:
     assert budget.periods.count() == 3
 
 
-def test_open_period_of_a_clock_that_lags_is_the_latest(project: Project) -> None:
-    """Two machines differ by milliseconds at midnight: the period that one has opened serves both."""
-    budget = factories.budget(project, DOLLAR, period=Period.DAY)
-    opened = budgets.open_period(budget, utc("2027-01-02 00:00"))
+def test_a_clock_that_was_ahead_changes_no_present_period(project: Project) -> None:
+    budget = factories.budget(project, DOLLAR, period=Period.MONTH)
+    present = budgets.open_period(budget, utc("2027-01-15 12:00"))
+    ahead = budgets.open_period(budget, utc("2027-02-24 12:00"))
 
-    assert budgets.open_period(budget, utc("2027-01-01 23:59:59.990")) == opened
+    assert budgets.open_period(budget, utc("2027-01-15 12:01")) == present
+    assert budgets.open_period(budget, utc("2027-02-01 00:00")) == ahead
+
+
+@pytest.mark.parametrize("days", [1, 40])
+def test_a_moment_of_a_clock_that_is_ahead_gives_nobody_the_next_limit(project: Project, days: int) -> None:
+    start = utc("2027-01-15 12:00")
+    with time_machine.travel(start, tick=False) as clock:
+        factories.budget(project, 2 * DOLLAR, period=Period.DAY)
+        factories.reservation(project, amount=DOLLAR)
+        clock.move_to(start + timedelta(days=days))
+        factories.reservation(project, amount=2 * DOLLAR)
+        clock.move_to(start + timedelta(minutes=1))
+        factories.reservation(project, amount=DOLLAR)
+        with pytest.raises(spend.OverBudget):
+            factories.reservation(project, amount=1)
+        [told] = budgets.figures(Budget.objects.all())
+        assert (told.starts_at, told.ends_at, told.free) == (utc("2027-01-15 00:00"), utc("2027-01-16 00:00"), 0)
+        clock.move_to(start + timedelta(days=days, minutes=1))
+        with pytest.raises(spend.OverBudget):
+            factories.reservation(project, amount=1)
+
+
+def test_a_budget_that_was_made_by_a_clock_ahead_counts_today(project: Project) -> None:
+    with time_machine.travel(utc("2027-03-01 12:00"), tick=False) as clock:
+        factories.budget(project, 2 * DOLLAR, period=Period.DAY)
+        factories.reservation(project, amount=2 * DOLLAR)
+        clock.move_to(utc("2027-01-15 12:00"))
+        factories.reservation(project, amount=2 * DOLLAR)
+        with pytest.raises(spend.OverBudget):
+            factories.reservation(project, amount=1)
+
+
+def test_the_time_before_a_period_that_a_clock_ahead_has_opened_joins_it(project: Project) -> None:
+    """The zone was changed meanwhile, so that the periods don't fit: there is no limit for the gap between them."""
+    budget = factories.budget(project, DOLLAR, period=Period.DAY)
+    budgets.open_period(budget, utc("2027-01-15 12:00"))
+    ahead = budgets.open_period(budget, utc("2027-01-17 12:00"))
+    Project.objects.update(time_zone="Etc/GMT-12")
+
+    present = budgets.open_period(Budget.objects.get(), utc("2027-01-16 13:00"))
+
+    assert (present, present.starts_at, present.ends_at) == (ahead, utc("2027-01-16 12:00"), utc("2027-01-18 00:00"))
+
+
+@pytest.mark.both_databases
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one machine, and its clock is the only one")
+def test_periods_go_by_the_databases_clock(project: Project, settings: object) -> None:
+    settings.MONEY_CLOCK = "projects.clock.of_database"
+    real = timezone.now()
+    budget = factories.budget(project, 2 * DOLLAR, period=Period.MONTH)
+    with time_machine.travel(real + timedelta(days=40)):
+        entry = factories.reservation(project, amount=2 * DOLLAR)
+        with pytest.raises(spend.OverBudget):
+            factories.reservation(project, amount=1)
+
+    assert abs(entry.created_at - real) < timedelta(minutes=1)
+    assert budget.periods.count() == 1
 
 
 @pytest.mark.parametrize(
@@ -260,7 +318,11 @@ def test_open_period_of_a_clock_that_lags_is_the_latest(project: Project) -> Non
         # East: December began there before November ended here.
         (Period.MONTH, "UTC", "Asia/Kolkata", "2026-12-01 03:00", "2026-12-01 00:00", "2026-12-31 18:30"),
         (Period.DAY, "UTC", "America/Los_Angeles", "2026-11-23 03:00", "2026-11-23 00:00", "2026-11-24 08:00"),
-        (Period.DAY, "UTC", "Asia/Kolkata", "2026-11-23 03:00", "2026-11-23 00:00", "2026-11-23 18:30"),
+        # Of a day whatever is left joins the next one.
+        (Period.DAY, "UTC", "Asia/Kolkata", "2026-11-23 03:00", "2026-11-23 00:00", "2026-11-24 18:30"),
+        (Period.DAY, "UTC", "Asia/Kolkata", "2026-11-24 19:00", "2026-11-24 18:30", "2026-11-25 18:30"),
+        (Period.WEEK, "UTC", "America/Los_Angeles", "2026-11-23 03:00", "2026-11-23 00:00", "2026-11-30 08:00"),
+        (Period.WEEK, "UTC", "Asia/Kolkata", "2026-11-23 03:00", "2026-11-23 00:00", "2026-11-29 18:30"),
         (Period.TOTAL, "UTC", "Asia/Kolkata", "2026-12-01 03:00", "2020-01-01 00:00", None),
     ],
 )
