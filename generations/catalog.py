@@ -14,6 +14,8 @@ from decimal import Decimal
 from itertools import islice
 from typing import ClassVar, TypeVar
 
+from projects import words
+
 Errors = dict[str, list[str]]
 Rule = Callable[[Mapping[str, object]], Iterator[tuple[str, str]]]
 Item = TypeVar("Item")
@@ -77,6 +79,10 @@ class Parameter:
         """The value as plain JSON, normalised; raises Problem."""
         raise NotImplementedError
 
+    def compared(self, value: object) -> object:
+        """Equal for two checked values that ask for the same."""
+        return value
+
     def value_schema(self) -> dict[str, object]:
         raise NotImplementedError
 
@@ -95,8 +101,14 @@ class Text(Parameter):
 
     max_length: int
 
+    def is_unset(self, value: object) -> bool:
+        return super().is_unset(value if not isinstance(value, str) or words.normal(value) else "")
+
     def check(self, value: object) -> str:
-        return _text(value, self.max_length)
+        return _words(value, self.max_length)
+
+    def compared(self, value: object) -> object:
+        return words.normal(str(value))
 
     def value_schema(self) -> dict[str, object]:
         return _text_schema(self.max_length)
@@ -242,7 +254,11 @@ class Shots(Parameter):
     def _prompt(self, value: object) -> str:
         if value is None:
             raise Problem("It has no prompt: say what happens in it.")
-        return _text(value, self.max_length)
+        return _words(value, self.max_length)
+
+    def compared(self, value: object) -> object:
+        assert isinstance(value, list)
+        return [{**shot, "prompt": words.normal(shot["prompt"])} for shot in value]
 
     def _seconds(self, value: object) -> int:
         number = _number(value)
@@ -453,6 +469,7 @@ def get(endpoint_id: str) -> Endpoint:
 
 MAX_REFERENCE = 2_000
 MAX_ELEMENT_ID = 64
+MOST_INVISIBLE = 4  # times the characters that a text may have, with those that nobody sees
 MOST_TOLD = 10  # faulty items, unknown names: a flood of them is told by its first ones
 # Neither a NUL nor half of a surrogate pair can be stored as text.
 STORABLE = r"^[^\u0000\ud800-\udfff]*$"
@@ -505,6 +522,19 @@ def _number(value: object) -> Decimal | None:
 
 def _plain(number: Decimal) -> int | float:
     return int(number) if number == number.to_integral_value() else float(number)
+
+
+def _words(value: object, max_length: int) -> str:
+    """A text as it is sent. How long it is, and whether it is empty, is what people see of it: see `projects.words`."""
+    if not isinstance(value, str):
+        raise Problem(f"{show(value)} is not text.")
+    # So much longer than it looks it is no prompt, and what is sent must have a bound.
+    seen = len(words.normal(value)) if len(value) <= MOST_INVISIBLE * max_length else len(value)
+    if seen > max_length:
+        raise Problem(f"This text has {seen:,} characters: at most {max_length:,}.")
+    if not seen:
+        raise Problem("This text is empty.")
+    return _text(words.typed(value), MOST_INVISIBLE * max_length)
 
 
 def _text(value: object, max_length: int) -> str:

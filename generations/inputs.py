@@ -30,7 +30,9 @@ class Checked:
 
     @property
     def digest(self) -> str:
-        fingerprint = {"endpoint": self.endpoint, **self.valid}
+        endpoint = catalog.get(self.endpoint)
+        compared = {name: endpoint.parameter(name).compared(value) for name, value in self.valid.items()}
+        fingerprint = {"endpoint": self.endpoint, **compared}
         fingerprint |= {name: image.sha256 for name, image in self.images.items()}
         return hashlib.sha256(json.dumps(fingerprint, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
+from projects.words import normal
+
 
 def normalised(tags: Iterable[str]) -> list[str]:
-    """Stripped, without empty ones, each once, in their order."""
-    words = (tag.strip() for tag in tags)
-    return list(dict.fromkeys(word for word in words if word))
+    """As people see them, without empty ones, each once, in their order."""
+    return list(dict.fromkeys(word for word in map(normal, tags) if word))

@@ -18,6 +18,7 @@ from projects.admin.display import TagsField
 from projects.admin.versions import SEEN, SeesVersion
 from projects.models import Project, SourceImage
 from projects.money import shown, to_micros
+from projects.words import normal
 
 MOST_PICTURES = 200
 OURS = ("endpoint", "tags", "priority", SEEN)  # all other fields are inputs
@@ -46,7 +47,7 @@ class ShotsWidget(forms.Widget):
         return [
             {"prompt": prompt, "duration": duration.strip()}
             for prompt, duration in rows
-            if prompt.strip() or duration.strip()
+            if normal(prompt) or duration.strip()
         ]
 
     def put(self, data: Any, name: str, shots: list[dict[str, Any]]) -> None:
@@ -76,6 +77,7 @@ class GenerationForm(SeesVersion, forms.Form):
     end_image = forms.CharField(label="End image", required=False)
     prompt = forms.CharField(
         required=False,
+        strip=False,
         widget=UnfoldAdminTextareaWidget(
             attrs={"rows": 5, "placeholder": "Slow dolly-in; steam rises from the cup; warm morning light"}
         ),

@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 from django.conf import settings
 
 from generations.models import Generation
+from projects.words import normal
 
 # The clocks of two machines.
 SKEW = timedelta(minutes=5)
@@ -68,7 +69,7 @@ def _is_of_another(generation: Generation, inputs: Mapping[str, Any]) -> bool:
         return True
     sent = generation.request_body or {}
     return any(
-        isinstance(inputs.get(name), str) and inputs[name].strip() != str(value).strip()
+        isinstance(inputs.get(name), str) and normal(inputs[name]) != normal(str(value))
         for name, value in sent.items()
         if name == "prompt" and value
     )

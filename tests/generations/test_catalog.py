@@ -28,6 +28,7 @@ from generations.catalog import (
     Video,
     at_most,
 )
+from projects.words import normal, typed
 
 ID = "kwaivgi/kling-video-o3-4k/image-to-video"
 KLING = catalog.get(ID)
@@ -166,7 +167,7 @@ PROBLEMS: list[tuple[dict[str, object], dict[str, list[str]]]] = [
     ({"image": "x" * 2_001}, {"image": ["This text has 2,001 characters: at most 2,000."]}),
     ({"end_image": {}}, {"end_image": ["An object is not text."]}),
     ({"prompt": None}, {"prompt": ["Neither prompt nor multi_prompt was given; this model needs one of them."]}),
-    ({"prompt": " \n"}, {"prompt": ["This text is empty."]}),
+    ({"prompt": " \n"}, {"prompt": ["Neither prompt nor multi_prompt was given; this model needs one of them."]}),
     ({"prompt": 5}, {"prompt": ["5 is not text."]}),
     ({"prompt": "x" * 2_501}, {"prompt": ["This text has 2,501 characters: at most 2,500."]}),
     (
@@ -368,9 +369,8 @@ LIKELY: dict[str, st.SearchStrategy[Any]] = {
     ),
 }
 ANY_INPUTS = st.fixed_dictionaries({}, optional={name: values | JSON for name, values in LIKELY.items()})
-PROMPTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20).filter(
-    str.strip
-)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+PROMPTS = st.text(CHARACTERS, min_size=1, max_size=20).map(typed).filter(normal)
 
 
 @st.composite

@@ -61,7 +61,7 @@ def test_generate_makes_one_video_and_tells_it_as_json(studio: Studio) -> None:
             "2 is not a duration this model makes: whole seconds from 3 to 15.",
         ),
         (["--prompt", "Lift-off", "--duration", "abc"], "“abc” is not a duration this model makes"),
-        (["--prompt", " "], "This text is empty."),
+        (["--prompt", " "], "Neither prompt nor multi_prompt was given"),
         (["--prompt", "Lift-off", "--duration", "15"], "Not enough budget: this needs $6.30"),
         (["--prompt", "x", "--project", "Tea"], "There is no project “Tea”. Projects: Coffee."),
         (["--prompt", "x", "--user", "nobody"], "There is no active user “nobody”."),
