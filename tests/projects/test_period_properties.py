@@ -86,6 +86,13 @@ class Calendars(RuleBasedStateMachine):
                 continue
             self.spent[period].append((timezone.now(), amount))
 
+    @rule(zone=st.sampled_from(ZONES))
+    def move_zone_at_the_turn(self, zone: str) -> None:
+        """As somebody does who wants one more."""
+        self.pass_to_the_turn()
+        self.move_zone(zone)
+        self.spend(LIMIT)
+
     @invariant()
     def a_window_as_long_as_a_period_has_two_limits_at_most(self) -> None:
         for period, spendings in self.spent.items():
