@@ -30,7 +30,7 @@ from projects.models import (
     Project,
     Role,
 )
-from projects.money import shown
+from projects.money import about, shown
 from projects.spend import NoBudget, OverBudget, SpendRefused
 
 log = structlog.get_logger(__name__)
@@ -167,6 +167,8 @@ def _check_forecast(
     figures: Figures, period: BudgetPeriod, thresholds: set[int], known: set[int], now: datetime
 ) -> None:
     expected = forecast.forecast(figures, now=now)
+    if expected.amount is None:
+        return
     heading_past = _passed(thresholds, expected.amount, figures.limit)
     _tell_thresholds(AlertKind.BUDGET_FORECAST, figures, period, heading_past, known, expected)
 
@@ -205,7 +207,12 @@ def _actual_words(figures: Figures, threshold: int) -> tuple[str, str]:
 
 
 def _forecast_words(figures: Figures, threshold: int, expected: forecast.Forecast) -> tuple[str, str]:
-    text = f"At this pace it comes to about {shown(expected.amount)} of {shown(figures.limit)}{_until(figures)}: {expected.method}"
+    if expected.used_up_at:
+        on = _day(expected.used_up_at, figures)
+        text = f"At this pace {shown(figures.limit)} is used up on {on}, and nothing more passes{_until(figures)}: {expected.method}"
+        return f"{figures.budget.scope}: at this pace the budget {_period(figures)} is used up on {on}", text
+    total = about(expected.amount or 0)
+    text = f"At this pace it comes to {total} of {shown(figures.limit)}{_until(figures)}: {expected.method}"
     return f"{figures.budget.scope}: the budget {_period(figures)} is heading past {threshold}%", text
 
 
@@ -216,8 +223,12 @@ def _period(figures: Figures) -> str:
 def _until(figures: Figures) -> str:
     if figures.ends_at is None:
         return ""
-    local = figures.ends_at.astimezone(figures.budget.time_zone())
-    return f" until {local.day} {local:%B %Y}"
+    return f" until {_day(figures.ends_at, figures)}"
+
+
+def _day(moment: datetime, figures: Figures) -> str:
+    local = moment.astimezone(figures.budget.time_zone())
+    return f"{local.day} {local:%B %Y}"
 
 
 def _page(budget: Budget) -> str:

@@ -3,43 +3,74 @@
 The method, which every forecast also says in words: what is spent and held in the period, and for the time that is left
 the mean net spend of the last 14 days (since the first booking where that is later, but of one day at least). What is held
 comes on top because a charge lands in the period of its reservation. What waits for approval holds nothing and does not count.
+
+An hour of work is no pace: there is no forecast before there was spend on three days, or a quarter of the period has passed
+since the first booking. A hard budget comes to no more than its limit: what is told of it is when that is used up.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.db.models import QuerySet, Sum
+from django.db.models.functions import TruncDate
 
 from projects.budgets import Figures
-from projects.models import Budget, SpendEntry
-from projects.money import shown
+from projects.models import Budget, Enforcement, SpendEntry
+from projects.money import about, shown
 
 LOOK_BACK = timedelta(days=14)
+# Either is enough to tell a pace.
+DAYS_WITH_SPEND = 3
+PARTS_OF_PERIOD = 4
 DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 # Beyond this a date would say more than anybody can know.
 FORESEEABLE = timedelta(days=3650)
+TOO_EARLY = "Too early to tell: it takes three days with spend, or a quarter of the period since the first."
 
 
 @dataclass(frozen=True)
 class Forecast:
     """Micro-dollars; `daily` is the mean net spend per 24 hours, `method` says in words how `amount` came about.
 
-    `lasts_until` is when the limit is reached at that pace; None if nothing is being spent, or not in ten years.
+    `amount` and `daily` are None while it is too early to tell. `lasts_until` is when the limit is reached at that pace; None
+    if that can't be told either, nothing is being spent, or not in ten years.
     """
 
     figures: Figures
-    amount: int
-    daily: int
+    amount: int | None
+    daily: int | None
     method: str
     ends_at: datetime | None
     lasts_until: datetime | None
 
+    @property
+    def used_up_at(self) -> datetime | None:
+        """When a hard budget is used up at that pace, if that is before its period ends."""
+        is_hard = self.figures.budget.enforcement == Enforcement.HARD
+        in_time = self.lasts_until and (self.ends_at is None or self.lasts_until < self.ends_at)
+        return self.lasts_until if is_hard and in_time else None
+
 
 def forecast(figures: Figures, *, now: datetime) -> Forecast:
     """Where the present period of a budget is heading; a total budget has no end, so its amount is what is spent and held."""
-    net, span = recent_spend(entries_of(figures.budget), now)
+    entries = entries_of(figures.budget)
+    if not _tells_a_pace(entries, figures, now):
+        return Forecast(figures, None, None, TOO_EARLY, figures.ends_at, None)
+    net, span = recent_spend(entries, now)
     return extrapolate(figures, net=net, span=span, now=now)
+
+
+def _tells_a_pace(entries: QuerySet[SpendEntry], figures: Figures, now: datetime) -> bool:
+    spent = entries.filter(spent_delta__gt=0, created_at__lte=now)
+    lately = spent.filter(created_at__gt=now - LOOK_BACK).order_by()
+    days = lately.annotate(day=TruncDate("created_at", tzinfo=figures.budget.time_zone())).values("day").distinct()
+    if days.count() >= DAYS_WITH_SPEND:
+        return True
+    first = spent.order_by("created_at").values_list("created_at", flat=True).first()
+    if first is None or figures.ends_at is None:
+        return False
+    return PARTS_OF_PERIOD * (now - first) >= figures.ends_at - figures.starts_at
 
 
 def extrapolate(figures: Figures, *, net: int, span: timedelta, now: datetime) -> Forecast:
@@ -48,11 +79,13 @@ def extrapolate(figures: Figures, *, net: int, span: timedelta, now: datetime) -
     left = max(figures.ends_at - now, timedelta(0)) if figures.ends_at else timedelta(0)
     to_come = at_pace(pace, span, left)
     daily = at_pace(pace, span, DAY)
+    amount = figures.used + to_come
+    is_capped = figures.budget.enforcement == Enforcement.HARD and amount > figures.limit
     return Forecast(
         figures=figures,
-        amount=figures.spent + figures.reserved + to_come,
+        amount=max(figures.limit, figures.used) if is_capped else amount,
         daily=daily,
-        method=_method(figures, to_come, daily, span, left),
+        method=_method(figures, to_come, daily, span, left, is_capped=is_capped),
         ends_at=figures.ends_at,
         lasts_until=_lasts_until(figures.free, pace, span, now),
     )
@@ -91,12 +124,14 @@ def _lasts_until(free: int, pace: int, span: timedelta, now: datetime) -> dateti
     return now + timedelta(seconds=seconds) if seconds < FORESEEABLE // SECOND else None
 
 
-def _method(figures: Figures, to_come: int, daily: int, span: timedelta, left: timedelta) -> str:
+def _method(figures: Figures, to_come: int, daily: int, span: timedelta, left: timedelta, *, is_capped: bool) -> str:
     so_far = f"{shown(figures.spent)} spent and {shown(figures.reserved)} held in this period"
-    pace = f"the mean net spend of the last {duration(span)} is {shown(daily)} a day"
+    pace = f"the mean net spend of the last {duration(span)} is {about(daily)} a day"
     if figures.ends_at is None:
         return f"{so_far}; this budget has no end, so nothing is added ({pace})."
-    return f"{so_far}, and {shown(to_come)} for the {duration(left)} left ({pace})."
+    if is_capped:
+        return f"{so_far}; {pace}, which is more than the limit has for the {duration(left)} left."
+    return f"{so_far}, and {about(to_come)} for the {duration(left)} left ({pace})."
 
 
 def duration(time: timedelta) -> str:

@@ -31,6 +31,12 @@ def to_dollars(micros: int) -> Decimal:
     return cents if cents == dollars else dollars.normalize()
 
 
+def about(micros: int) -> str:
+    """An estimate, which has no cents: `about $12`, `less than $1`."""
+    dollars = (Decimal(micros) / MICRO).quantize(Decimal(1), rounding=ROUND_HALF_EVEN)
+    return f"about ${dollars:,}" if micros >= MICRO else "less than $1"
+
+
 def shown(micros: int, rounding: str = ROUND_HALF_EVEN) -> str:
     """What people read: `$2.10`, `-$0.05`, `$1,234.00`; two places, half to even unless told."""
     dollars = (Decimal(micros) / MICRO).quantize(CENT, rounding=rounding) + 0  # plus 0: minus nothing is nothing

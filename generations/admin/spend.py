@@ -21,7 +21,7 @@ from generations.reports import By, Days, Report, Row, Scope, Standing
 from projects.admin.access import access, person, sentence
 from projects.admin.display import NOTHING, BudgetBar, day
 from projects.forecast import Forecast
-from projects.money import shown, to_dollars
+from projects.money import about, shown, to_dollars
 
 PRESETS: list[tuple[str, Callable[[date], Days]]] = [
     ("This month", reports.this_month),
@@ -53,11 +53,22 @@ class Outlook:
 
     @property
     def is_over(self) -> bool:
-        return self.forecast.amount > self.forecast.figures.limit
+        return (self.forecast.amount or 0) > self.forecast.figures.limit
 
     @property
     def amount(self) -> str:
-        return shown(self.forecast.amount)
+        """Empty while it is too early to tell."""
+        return "" if self.forecast.amount is None else about(self.forecast.amount)
+
+    @property
+    def used_up_on(self) -> str:
+        used_up_at = self.forecast.used_up_at
+        return day(used_up_at, self._zone) if used_up_at else ""
+
+    @property
+    def is_told_above(self) -> bool:
+        """A budget in total has no end to be used up before: how much of it is free says more."""
+        return bool(self.used_up_on and self.forecast.ends_at)
 
     @property
     def ends_on(self) -> str:

@@ -86,8 +86,11 @@ class ReportSerializer(serializers.Serializer):
 class ForecastSerializer(serializers.Serializer):
     budget = serializers.UUIDField(source="figures.budget.pk")
     ends_at = serializers.DateTimeField(allow_null=True, help_text="the end of the budget’s present period")
-    amount = MoneyField(help_text="what the period will have cost by then")
-    daily = MoneyField(help_text="the mean net spend a day, lately")
+    amount = MoneyField(
+        allow_null=True,
+        help_text="what the period will have cost by then, of a hard budget its limit at most; null: too early to tell",
+    )
+    daily = MoneyField(allow_null=True, help_text="the mean net spend a day, lately; null: too early to tell")
     lasts_until = serializers.DateTimeField(
         allow_null=True, help_text="when the limit is reached at that pace; null: not in sight"
     )

@@ -180,9 +180,13 @@ def test_a_new_period_arms_the_thresholds_again(project: Project, owner: User, s
 def test_a_forecast_is_told_once_with_its_method_and_counts_what_is_held(project: Project, owner: User) -> None:
     with time_machine.travel(NOW, tick=False) as clock:
         factories.budget(project, 100 * DOLLAR, period=Period.MONTH)
-        charge(project, 10)
+        for amount in (4, 3):
+            charge(project, amount)
+            alerts.check_budgets()
+            clock.shift(timedelta(days=1))
+        assert told(owner) == [], "an hour of work is no pace"
+        charge(project, 3)
         factories.reservation(project, amount=5 * DOLLAR)
-        clock.move_to(NOW + timedelta(days=2))
         alerts.check_budgets()
         alerts.check_budgets()
 
@@ -190,9 +194,24 @@ def test_a_forecast_is_told_once_with_its_method_and_counts_what_is_held(project
     assert told(owner) == ["Coffee: the budget per month is heading past 50%"]
     alert = Alert.objects.get(kind=AlertKind.BUDGET_FORECAST, threshold=50)
     assert alert.text.startswith(
-        "At this pace it comes to about $67.50 of $100.00 until 1 December 2026: $10.00 spent and $5.00 held"
+        "At this pace it comes to about $68 of $100.00 until 1 December 2026: $10.00 spent and $5.00 held"
     )
-    assert "the mean net spend of the last 2 days is $5.00 a day" in alert.text
+    assert "the mean net spend of the last 2 days is about $5 a day" in alert.text
+
+
+def test_a_hard_budget_that_will_not_last_is_told_with_the_day(project: Project, owner: User) -> None:
+    with time_machine.travel(NOW, tick=False) as clock:
+        factories.budget(project, 100 * DOLLAR, period=Period.MONTH)
+        for _ in range(3):
+            charge(project, 12)
+            clock.shift(timedelta(days=1))
+        alerts.check_budgets()
+
+    assert told(owner) == ["Coffee: at this pace the budget per month is used up on 26 November 2026"]
+    alert = Alert.objects.get(kind=AlertKind.BUDGET_FORECAST, threshold=100)
+    assert alert.text.startswith(
+        "At this pace $100.00 is used up on 26 November 2026, and nothing more passes until 1 December 2026: $36.00 spent"
+    )
 
 
 def test_what_is_spent_already_is_not_forecast_too(project: Project, owner: User) -> None:

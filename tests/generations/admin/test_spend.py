@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from generations.models import Status
-from projects.models import Period, Project, Role
+from projects.models import Enforcement, Period, Project, Role
 from tests import factories
 from tests.generations.reports import books
 
@@ -45,8 +45,8 @@ def test_tiles_add_up_and_say_which_budget(editor_client: Client, project: Proje
     assert "Held $2.10 for what is on its way" in shown
     assert "Unconfirmed $2.10 the part of what is held" in shown
     assert "Free $83.90 until 1 April 2026" in shown
-    assert "$29.78 by 31 March 2026, of $100.00" in shown
-    assert "Forecast: $14.00 spent and $2.10 held in this period, and $13.68 for the 10 days left" in shown
+    assert "about $30 by 31 March 2026, of $100.00" in shown
+    assert "Forecast: $14.00 spent and $2.10 held in this period, and about $14 for the 10 days left" in shown
 
 
 def test_forecast_above_the_limit_says_when_it_is_reached(
@@ -58,8 +58,29 @@ def test_forecast_above_the_limit_says_when_it_is_reached(
 
     response = editor_client.get(SPEND, {"project": project.pk})
 
-    assert '<span class="studio-bad">$27.68 by 31 March 2026, of $20.00</span>' in response.content.decode()
+    assert "used up on 26 March 2026 at this pace, of $20.00" in words(response)
+    assert "$27" not in words(response)
+
+
+def test_a_soft_budget_is_heading_past_its_limit(editor_client: Client, project: Project, editor: User) -> None:
+    with time_machine.travel(NOON, tick=False):
+        books.paid(project, editor, NOON, 14_000_000)
+        factories.budget(project, 20_000_000, period=Period.MONTH, enforcement=Enforcement.SOFT)
+
+    response = editor_client.get(SPEND, {"project": project.pk})
+
+    assert '<span class="studio-bad">about $28 by 31 March 2026, of $20.00</span>' in response.content.decode()
     assert "At this pace the limit is reached on 26 March 2026." in words(response)
+
+
+def test_on_the_first_day_there_is_no_forecast(editor_client: Client, project: Project, editor: User) -> None:
+    factories.budget(project, 20_000_000, period=Period.MONTH)
+    books.paid(project, editor, datetime(2026, 3, 21, 8, tzinfo=UTC), 3_780_000)
+
+    shown = words(editor_client.get(SPEND, {"project": project.pk}))
+
+    assert "Forecast: Too early to tell" in shown
+    assert "by 31 March" not in shown
 
 
 def test_figures_of_the_range(editor_client: Client, project: Project, editor: User) -> None:

@@ -68,7 +68,9 @@ def test_spend_says_where_the_money_stands_went_and_is_heading(api: APIClient, p
     assert forecast["budget"] == str(budget.pk)
     assert forecast["ends_at"] == "2026-04-01T00:00:00Z"
     assert forecast["amount"] == "14.663758"
-    assert forecast["method"].startswith("$0.00 spent and $0.00 held in this period, and $14.66 for the 11 days left")
+    assert forecast["method"].startswith(
+        "$0.00 spent and $0.00 held in this period, and about $15 for the 11 days left"
+    )
 
 
 @pytest.mark.parametrize(
