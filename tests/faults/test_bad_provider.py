@@ -183,6 +183,20 @@ TABLE = [
     completed("result_no_timings", times=None),
     completed("result_extra_fields", times=None),
     completed("result_object_outputs", times=None),
+    completed("result_word", times=None),
+    completed("result_word", times=None, status="SUCCESS"),
+    *(
+        completed("result_form", times=None, form=form)
+        for form in ("text", "object", "object_of_objects", "video_urls", "videos", "output", "video", "nested")
+    ),
+    *(completed("result_form", times=None, form=form) for form in ("line_end", "no_scheme", "twice", "many")),
+    completed("result_form", times=4, form="elsewhere"),
+    completed("result_no_outputs", times=4),
+    failed("result_no_outputs", "content_moderation", spent="1.26", times=None, flagged=True),
+    failed("result_error_object", "execution_failed", beside=AND_FAILS, times=None),
+    completed("result_absurd", times=None),
+    completed("result_bare", times=None),
+    completed("result_other_id", times=4),
     completed(
         "result_false_failure",
         SENTENCES["provider_internal_error"],
@@ -212,6 +226,8 @@ TABLE = [
     completed("free_429", route="billings", times=3),
     completed("free_garbage", route="billings", times=3),
     slow("free_timeout", route="billings", seconds=3),
+    completed("free_absurd", route="billings", times=3),
+    completed("free_endless", BROKEN, FOUND, seen={"beside": AND_LOST}, route="predictions", times=450),
     *(
         completed(fault, BROKEN, FOUND, seen={"beside": AND_LOST}, route="predictions", times=2)
         for fault in ("free_500", "free_401", "free_429", "free_garbage")
