@@ -7,7 +7,7 @@ where it hides the inputs too, every prediction that nobody here knows is one. W
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any
 
 import structlog
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Min
 from django.utils import timezone
@@ -23,6 +24,8 @@ from generations import approvals, bill, catalog, lifecycle, provider, queueing,
 from generations.lifecycle import matching, unassigned
 from generations.models import Generation, Status, UnassignedPrediction
 from generations.wavespeed.replies import Prediction
+
+TOLD_EVERY = 1_000
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +78,7 @@ class Report:
         return [finding for finding in self.findings if finding.is_left]
 
 
-def compare() -> Report:
+def compare(*, tell: Callable[[str], None] = lambda words: None) -> Report:
     """Pauses the lane, compares every draft and every unfinished row, and lets an owner resume if none of them is left.
 
     Raises `WaveSpeedError`: run it again. It may run while workers and people do, and again: what was dealt with is not dealt with twice.
@@ -83,10 +86,11 @@ def compare() -> Report:
     restored.pause(PAUSED)
     # From here on nothing is sent, so that whatever is not in the list now was not sent by a row that is read later.
     report = Report(since=_earliest())
-    listed = _listed(report)
+    listed = _listed(report, tell)
     strangers = _strangers(listed, report)
     for prediction in listed:
-        if prediction.id in strangers and prediction.model in catalog.ENDPOINTS:
+        is_ours = prediction.model in catalog.ENDPOINTS and not settings.WAVESPEED_ACCOUNT_IS_SHARED
+        if prediction.id in strangers and is_ours:
             unassigned.remember(prediction, found_by=FoundBy.LIST)
     rows = Generation.objects.filter(status__in=COMPARED).select_related("project").order_by("queued_at", "pk")
     for row in list(rows):
@@ -106,10 +110,14 @@ def _earliest() -> datetime:
     return min(first, listed_from) if first else listed_from
 
 
-def _listed(report: Report) -> list[Prediction]:
+def _listed(report: Report, tell: Callable[[str], None]) -> list[Prediction]:
     """Everything of the last 7 days, with its inputs where they are told."""
     since = timezone.now() - unassigned.LISTED_FOR
-    listed = list(provider.client().all_predictions(created_after=since, include_inputs=True))
+    listed = []
+    for prediction in provider.client().all_predictions(created_after=since, include_inputs=True):
+        listed.append(prediction)
+        if len(listed) % TOLD_EVERY == 0:
+            tell(f"Read {len(listed):,} predictions of the provider's list…")
     report.predictions = len(listed)
     return listed
 

@@ -253,6 +253,20 @@ def needs_look(generation: Generation, *, since: datetime, why: str) -> None:
         )
 
 
+def unexpected(step: str, kind: str, why: str, *, generation: Generation | None = None) -> None:
+    """Tells the studio owners, once a day for each step and kind of error, of an error that nobody expected."""
+    with alerts.never_failing(AlertKind.NEEDS_LOOK):
+        alerts.tell(
+            AlertKind.NEEDS_LOOK,
+            f"unexpected:{step}:{kind}:{timezone.now():%Y-%m-%d}"[:200],
+            people=permissions.studio_owners(),
+            title=f"An unexpected error in the step “{step}”",
+            text=f"{why} Nothing is lost or paid twice by it. If it comes again and again, the log of the workers tells where it is from.",
+            project=generation.project if generation else None,
+            path=_page(generation) if generation else reverse("admin:generations_process_changelist"),
+        )
+
+
 def late_success(generation: Generation, *, charged: int) -> None:
     """Tells the owners and who asked that what had failed came after all, and what it costs (micro-dollars)."""
     with alerts.never_failing(AlertKind.LATE_SUCCESS):

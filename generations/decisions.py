@@ -1,17 +1,17 @@
 """What owners decide of a request whose reply was lost: which prediction it became, or that it was not made. Kept with who and why."""
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from generations import lifecycle, tasks
-from generations.models import Generation, Status, UnassignedPrediction
-from generations.refusals import NoCandidate, ReasonMissing, TooSoon, WrongStatus
-from projects import permissions, spend
+from generations import lifecycle, provider, tasks
+from generations.models import Generation, Look, Status, UnassignedPrediction
+from generations.refusals import BadAddress, NoCandidate, NotRead, ReasonMissing, TooSoon, WrongStatus
+from generations.wavespeed.redaction import Redactor
+from projects import fetch, permissions, spend
 
 MAX_REASON = 400
 
@@ -23,7 +23,33 @@ def candidates_of(generation: Generation) -> list[UnassignedPrediction]:
 
 def may_settle_at(generation: Generation) -> datetime:
     """From when on an owner may say that it was not made: before that, the provider's list may lag."""
-    return (generation.submitted_at or generation.created_at) + timedelta(minutes=settings.UNCONFIRMED_MINUTES)
+    return lifecycle.may_settle_at(generation)
+
+
+def looks(generation: Generation) -> list[Look]:
+    """When the provider's list and its bill were last tried and read to find it, the list first; one that was not tried is unsaved."""
+    known = {look.source: look for look in generation.looks.all()}
+    sources = (Look.Source.LIST, Look.Source.BILL)
+    return [known.get(source) or Look(generation=generation, source=source) for source in sources]
+
+
+def why_not_yet(generation: Generation) -> str:
+    """Why nobody may say yet that it was not made, for people; empty once its list and bill were read after the lag."""
+    if timezone.now() < may_settle_at(generation):
+        return (
+            f"The provider's list may lag, so nobody can say yet that it was not made. From {_when(generation, may_settle_at(generation))} "
+            "on you can; until then it is looked for, and nothing is lost."
+        )
+    unread = [_unread(generation, look) for look in lifecycle.what_is_unread(generation)]
+    return " ".join([*unread, "Do not decide yet: it is tried again every few minutes."]) if unread else ""
+
+
+def _unread(generation: Generation, look: Look) -> str:
+    read = _when(generation, look.read_at) if look.read_at else "never"
+    if not look.error:
+        return f"{look.get_source_display()} was not read since it may have lagged; last read: {read}."
+    error = look.error.rstrip(".")
+    return f"{look.get_source_display()} could not be read ({error}), last tried {_when(generation, look.tried_at)}; last read: {read}."
 
 
 def may_decide(user: User, generation: Generation) -> bool:
@@ -56,18 +82,16 @@ def assign(generation: Generation, unassigned: UnassignedPrediction, *, by: User
 def settle_not_made(generation: Generation, *, by: User, reason: str) -> None:
     """It was not made: it has failed, and its money is released. If it comes all the same, it is stored and charged.
 
-    Raises `TooSoon` before `may_settle_at`, `WrongStatus`, `ReasonMissing`, `PermissionDenied`.
+    Raises `TooSoon` before `may_settle_at`, `NotRead` until the provider's list and bill were read after that, `WrongStatus`,
+    `ReasonMissing`, `PermissionDenied`.
     """
     permissions.require(by, "manage", generation.project)
     words = _reason(reason)
     generation.refresh_from_db()
     if generation.status != Status.UNCONFIRMED:
         raise _wrong(generation)
-    if timezone.now() < may_settle_at(generation):
-        raise TooSoon(
-            f"The provider's list may lag, so nobody can say yet that it was not made. From {_when(generation, may_settle_at(generation))} "
-            "on you can; until then it is looked for, and nothing is lost."
-        )
+    if reason_to_wait := why_not_yet(generation):
+        raise TooSoon(reason_to_wait) if timezone.now() < may_settle_at(generation) else NotRead(reason_to_wait)
     moved = Generation.objects.move(
         generation.pk,
         Status.UNCONFIRMED,
@@ -84,6 +108,72 @@ def settle_not_made(generation: Generation, *, by: User, reason: str) -> None:
         raise _wrong(generation)
     if reservation := spend.reservation_of(generation.pk):
         spend.release(reservation, key=f"not_made:{generation.pk}", reason=f"It was not made: {words}", by=by)
+
+
+# --- What the provider says is not understood --------------------------------------------------------------------------
+
+
+def may_end(user: User, generation: Generation) -> bool:
+    """Whether `user` may say how it ended at the provider, whose answer is not understood."""
+    return _is_puzzling(generation) and permissions.may(user, "manage", generation.project)
+
+
+def take_output(generation: Generation, address: str, *, by: User, reason: str) -> None:
+    """It was made, and this is where its video is: it is stored from there, and charged as it was billed.
+
+    Raises `BadAddress`, `WrongStatus`, `ReasonMissing`, `PermissionDenied`.
+    """
+    permissions.require(by, "manage", generation.project)
+    words = _reason(reason)
+    _require_puzzling(generation)
+    url = address.strip()
+    try:
+        fetch.check_url(url, allow_loopback=provider.is_loopback())
+    except fetch.FetchError as error:
+        raise BadAddress(f"This is no address that a video can be fetched from: {error.message}") from error
+    decided = f"Decided by an owner: its video is at {Redactor().text(url)[:100]} {words}"
+    if lifecycle.succeeded(generation, [url], decided=decided, by=by) is None:
+        generation.refresh_from_db()
+        raise _wrong(generation)
+    tasks.send_on_commit(tasks.store, str(generation.pk))
+    generation.refresh_from_db()
+
+
+def end_without_video(generation: Generation, *, by: User, reason: str) -> None:
+    """It ended there without a video: it has failed, and its money follows the provider's bill. One that comes later is stored and charged.
+
+    Raises `WrongStatus`, `ReasonMissing`, `PermissionDenied`.
+    """
+    permissions.require(by, "manage", generation.project)
+    words = _reason(reason)
+    _require_puzzling(generation)
+    moved = Generation.objects.move(
+        generation.pk,
+        Status.PROCESSING,
+        Status.FAILED,
+        reason=f"Decided by an owner: it ended without a video. {words}",
+        by=by,
+        error_code="no_video",
+        error_message=generation.error_message,
+        next_action_at=None,
+        settle_at=timezone.now(),
+        completed_at=timezone.now(),
+    )
+    generation.refresh_from_db()
+    if not moved:
+        raise _wrong(generation)
+
+
+def _is_puzzling(generation: Generation) -> bool:
+    return generation.status == Status.PROCESSING and generation.needs_look_since is not None
+
+
+def _require_puzzling(generation: Generation) -> None:
+    generation.refresh_from_db()
+    if generation.status == Status.PROCESSING and not _is_puzzling(generation):
+        raise WrongStatus("The provider is making it, as far as its answers tell. There is nothing to decide.")
+    if not _is_puzzling(generation):
+        raise _wrong(generation)
 
 
 def _reason(reason: str) -> str:

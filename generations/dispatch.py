@@ -164,6 +164,10 @@ def find_orphans() -> None:
     tasks.find_orphans.send()
 
 
+def mend_strays() -> None:
+    lifecycle.strays.mend()
+
+
 def find_out_restored() -> None:
     """Looked at here too, so that owners hear of it before anybody queues something."""
     restored.check()
@@ -186,6 +190,7 @@ def schedule(timetable: Timetable) -> None:
     _every(timetable, reconcile_tonight, minutes=1)
     _every(timetable, clean_up, hours=1)
     _every(timetable, find_orphans, minutes=10)
+    _every(timetable, mend_strays, minutes=10)
     _every(timetable, webhooks.refresh_secret, hours=1)
 
 

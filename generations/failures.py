@@ -37,6 +37,7 @@ SENTENCES = {
     "key_refused": "The provider refused the studio's account three times. A studio owner has to look at the account; then retry.",
     "result_expired": "The provider never gave a result within the 7 days that it keeps one. Retry it if you still want the video.",
     "not_made": "An owner settled that the provider never made it; nothing was paid. Retry it if you still want the video.",
+    "no_video": "An owner settled that it ended without a video; it costs what the provider's bill says. Retry it if you still want one.",
     "failed": "The provider says that it failed. Retry; if it happens again, change the inputs.",
 }
 

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 
-from generations import catalog, metrics
+from generations import calls, catalog, metrics
 from generations.wavespeed import errors
 from generations.wavespeed.client import Client
 from generations.wavespeed.redaction import Redactor
@@ -30,6 +30,7 @@ def client() -> Client:
         upload_deadline=settings.WAVESPEED_DEADLINE,
         guard=_guard,
         observe=metrics.provider_answered,
+        report=calls.Reporter(),
     )
 
 

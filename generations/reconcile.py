@@ -397,6 +397,8 @@ def _bill(compared: Compared, kept: dict[str, str], reconciliation: Reconciliati
         why = "It was charged here, and no prediction is known that the provider could have billed."
         yield Finding(Kind.DRIFT, f"Generation {reference}", spent, 0, why, generation=str(reference))
     for orphan in compared.orphans:
+        if settings.WAVESPEED_ACCOUNT_IS_SHARED and not _may_be_anybodys(orphan, compared):
+            continue
         yield replace(_orphan(orphan, compared), done=kept.get(orphan.prediction_id, ""))
     for account in compared.waiting:
         yield _waiting(account)
@@ -505,6 +507,11 @@ def _orphan(orphan: Bill, compared: Compared) -> Finding:
     )
 
 
+def _may_be_anybodys(orphan: Bill, compared: Compared) -> bool:
+    prediction = compared.predictions.get(orphan.prediction_id)
+    return any(_made_for(each, prediction) or _may_be(each, orphan, prediction) for each in compared.unknown)
+
+
 def _known_of(orphan: Bill, prediction: Prediction | None) -> dict[str, Any]:
     inputs = (prediction.input if prediction else None) or {}
     return {
@@ -513,7 +520,7 @@ def _known_of(orphan: Bill, prediction: Prediction | None) -> dict[str, Any]:
         "billed_at": orphan.first_at.isoformat(timespec="seconds") if orphan.first_at else "",
         "deducted": orphan.deducted,
         "refunded": orphan.refunded,
-        "prompt": str(inputs.get("prompt", ""))[:300],
+        "prompt": "" if settings.WAVESPEED_ACCOUNT_IS_SHARED else str(inputs.get("prompt", ""))[:300],
     }
 
 

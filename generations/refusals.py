@@ -46,10 +46,22 @@ class TooSoon(Refused):
     code = "too_soon"
 
 
+class NotRead(Refused):
+    """The provider's list or bill was not read since it may have lagged: what it would tell may be the very thing."""
+
+    code = "not_read"
+
+
 class NoCandidate(Refused):
     """The prediction is no candidate for this generation, or belongs to another one."""
 
     code = "no_candidate"
+
+
+class BadAddress(Refused):
+    """Nothing is fetched from this address."""
+
+    code = "bad_address"
 
 
 class ReasonMissing(Refused):

@@ -12,7 +12,7 @@ from django.db.models import Count, Q
 from django.utils import timezone
 
 from generations import alerts, catalog, storing
-from generations.models import Generation, Status, UnassignedPrediction
+from generations.models import Generation, Status
 
 MEGABYTE = 1_000_000
 # 4K at 80 Mbit/s, twice what was seen: a guess that is too high costs a pause, one that is too low a video that waits.
@@ -57,8 +57,13 @@ def _counted() -> dict[str, int]:
 
 
 def _expected(on_their_way: int) -> int:
-    """Videos: those on their way, what is fetched without being anybody's yet, and the one that would be submitted."""
-    return on_their_way + UnassignedPrediction.objects.filter(stored_at=None, next_action_at__isnull=False).count() + 1
+    """Videos: those on their way, and the one that would be submitted. What nobody asked for waits for room (`is_scarce`)."""
+    return on_their_way + 1
+
+
+def is_scarce() -> bool:
+    """Whether what nobody here asked for has to wait, so that it takes no room of what was asked for."""
+    return bool(_shortage_on_disk(_expected(_counted()["on_their_way"]) + 1))
 
 
 def largest_video() -> int:

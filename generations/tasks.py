@@ -3,22 +3,50 @@
 No actor is retried by dramatiq: the row says when it is due again, and the dispatcher sends it.
 """
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
 
 import dramatiq
 import structlog
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from dramatiq.actor import Actor
+from dramatiq.middleware import TimeLimitExceeded
 from structlog.contextvars import bind_contextvars
 
 from generations import lifecycle, sanity, trash
 from generations import reconcile as reconciliations
+from generations.lifecycle import unexpected
 from generations.models import Reconciliation, Status
 
 log = structlog.get_logger(__name__)
 
 MINUTE = 60_000
+
+
+@contextmanager
+def _never_silent(count: Callable[[BaseException], None]) -> Iterator[None]:
+    """Whatever a step ends with that nobody expected is counted where it belongs and told to people; then it is raised, for the log."""
+    try:
+        yield
+    except (Exception, TimeLimitExceeded) as error:
+        try:
+            count(error)
+        except DatabaseError:
+            # It was away before, or is now: the lease ends, and the dispatcher sends again.
+            log.exception("error_not_counted")
+        raise
+
+
+def _step(pk: str | UUID, name: str) -> Any:
+    """A step of a generation."""
+    return _never_silent(lambda error: unexpected.of_step(UUID(str(pk)), name, error))
+
+
+def _job(name: str) -> Any:
+    """Work that belongs to no row."""
+    return _never_silent(lambda error: unexpected.of_job(name, error))
 
 
 @dramatiq.actor(queue_name="submit", max_retries=0, time_limit=20 * MINUTE)
@@ -28,17 +56,20 @@ def fill_lane() -> None:
     if lease is not None:
         _send(fill_lane)
         bind_contextvars(generation=str(lease.pk))
-        lifecycle.submit(lease)
+        with _step(lease.pk, "submit"):
+            lifecycle.submit(lease)
 
 
 @dramatiq.actor(queue_name="submit", max_retries=0, time_limit=MINUTE)
 def recover_submit(pk: str) -> None:
-    lifecycle.recover_submit(UUID(pk))
+    with _step(pk, "recover_submit"):
+        lifecycle.recover_submit(UUID(pk))
 
 
 @dramatiq.actor(queue_name="poll", max_retries=0, time_limit=10 * MINUTE)
 def poll(pk: str) -> None:
-    status = lifecycle.poll(UUID(pk))
+    with _step(pk, "poll"):
+        status = lifecycle.poll(UUID(pk))
     if status == Status.STORING:
         _send(store, pk)
     if status is not None:
@@ -47,49 +78,59 @@ def poll(pk: str) -> None:
 
 @dramatiq.actor(queue_name="store", max_retries=0, time_limit=60 * MINUTE)
 def store(pk: str) -> None:
-    lifecycle.store(UUID(pk))
+    with _step(pk, "store"):
+        lifecycle.store(UUID(pk))
 
 
 @dramatiq.actor(queue_name="poll", max_retries=0, time_limit=10 * MINUTE)
 def resolve(pk: str) -> None:
     """Also of what shows as queued, where a webhook has named a prediction of it."""
-    lifecycle.take_up_announced(UUID(pk))
-    if lifecycle.resolve(UUID(pk)) == Status.PROCESSING:
+    with _step(pk, "resolve"):
+        lifecycle.take_up_announced(UUID(pk))
+        status = lifecycle.resolve(UUID(pk))
+    if status == Status.PROCESSING:
         _send(poll, pk)
 
 
 @dramatiq.actor(queue_name="store", max_retries=0, time_limit=60 * MINUTE)
 def store_unassigned(pk: str) -> None:
-    lifecycle.store_unassigned(UUID(pk))
+    with _never_silent(lambda error: unexpected.of_unassigned(UUID(pk), error)):
+        lifecycle.store_unassigned(UUID(pk))
 
 
 @dramatiq.actor(queue_name="default", max_retries=0, time_limit=20 * MINUTE)
 def find_orphans() -> None:
-    lifecycle.find_orphans()
+    with _job("find_orphans"):
+        lifecycle.find_orphans()
 
 
 @dramatiq.actor(queue_name="default", max_retries=0, time_limit=10 * MINUTE)
 def settle(pk: str) -> None:
-    lifecycle.settle(UUID(pk))
+    with _step(pk, "settle"):
+        lifecycle.settle(UUID(pk))
+        unexpected.settled(UUID(pk))
 
 
 @dramatiq.actor(queue_name="default", max_retries=0, time_limit=60 * MINUTE)
 def reconcile(pk: str) -> None:
     if reconciliation := Reconciliation.objects.filter(pk=UUID(pk), finished_at=None).first():
-        reconciliations.run(reconciliation)
+        with _job("reconcile"):
+            reconciliations.run(reconciliation)
 
 
 @dramatiq.actor(queue_name="default", max_retries=0, time_limit=60 * MINUTE)
 def check_storage() -> None:
     """Sent every night with `reconcile`; one that gets lost is made up for the night after."""
-    sanity.nightly()
+    with _job("check_storage"):
+        sanity.nightly()
 
 
 @dramatiq.actor(queue_name="default", max_retries=0, time_limit=60 * MINUTE)
 def clean_up() -> None:
     """Retention and the trash; what one run leaves, the next one does."""
-    trash.apply_retention()
-    trash.empty()
+    with _job("clean_up"):
+        trash.apply_retention()
+        trash.empty()
 
 
 def _send(actor: Actor[Any, Any], *args: str) -> None:

@@ -194,6 +194,8 @@ WAVESPEED_DEADLINE = env.float("WAVESPEED_DEADLINE", default=120.0, validate=abo
 WAVESPEED_REFUND_HOURS = env.float("WAVESPEED_REFUND_HOURS", default=4.0, validate=above_zero)
 # Minutes in which nobody can say of an unclear request that it was not made: the provider's list may lag.
 UNCONFIRMED_MINUTES = env.float("UNCONFIRMED_MINUTES", default=15.0, validate=above_zero)
+# Whether others make videos on the same account at the provider: then what nobody here asked for is theirs.
+WAVESPEED_ACCOUNT_IS_SHARED = env.bool("WAVESPEED_ACCOUNT_IS_SHARED", default=False)
 WAVESPEED_LIVE_PRICES = env.bool("WAVESPEED_LIVE_PRICES", default=False)
 WAVESPEED_POLL_SECONDS = env.float("WAVESPEED_POLL_SECONDS", default=5.0, validate=above_zero)
 

@@ -3,9 +3,12 @@
 import hashlib
 import time
 from collections.abc import Callable
+from typing import Any
 
-from generations import lifecycle
-from generations.models import Generation, Status
+from django.utils import timezone
+
+from generations import decisions, lifecycle
+from generations.models import Generation, Look, Status
 from projects import budgets, spend
 from projects.models import SpendEntry
 
@@ -35,6 +38,22 @@ def run_to_end(generation: Generation) -> None:
         lifecycle.store(generation.pk)
     lifecycle.settle(generation.pk)
     generation.refresh_from_db()
+
+
+def list_and_bill_were_read(generation: Generation) -> None:
+    """The studio has read both, now: an owner may decide by them."""
+    for source in Look.Source:
+        Look.objects.update_or_create(
+            generation=generation,
+            source=source,
+            defaults={"tried_at": timezone.now(), "read_at": timezone.now(), "error": ""},
+        )
+
+
+def settle_not_made(generation: Generation, **how: Any) -> None:
+    """As an owner does, once the provider's list and bill were read."""
+    list_and_bill_were_read(generation)
+    decisions.settle_not_made(generation, **how)
 
 
 def until(condition: Callable[[], bool]) -> None:

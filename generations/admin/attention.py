@@ -9,7 +9,7 @@ from django.db.models import Count, Min, Q
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import room
+from generations import calls, room
 from generations.models import (
     Generation,
     Lane,
@@ -47,6 +47,7 @@ def matters() -> list[Matter]:
         *_processes(),
         *_lane(),
         *_need_a_look(),
+        *_calls(),
         *_generations(),
         *_predictions(),
         *_room(),
@@ -124,6 +125,15 @@ def _need_a_look() -> Iterator[Matter]:
             one if count == 1 else several,
             "Open it" if count == 1 else "Show them",
             first.needs_look_since,
+        )
+
+
+def _calls() -> Iterator[Matter]:
+    page = f"{reverse('admin:generations_process_changelist')}#calls"
+    for name, call in calls.failing(before=timezone.now() - calls.PASSES):
+        last = f"{call.good_at:%H:%M UTC on %d %B}" if call.good_at else "never"
+        yield Matter(
+            f"{name} can’t be had", f"{call.error} Last good answer: {last}.", page, "The calls", call.failing_since
         )
 
 

@@ -32,7 +32,8 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     mine = mine.prefetch_related("videos")
     waiting = mine.filter(status=Status.QUEUED).order_by("queued_at")
     failed = mine.filter(status=Status.FAILED, completed_at__gte=timezone.now() - LATELY).order_by("-completed_at")
-    running = mine.filter(status__in=[*RUNNING, Status.UNCONFIRMED]).order_by("submitted_at")
+    running = mine.filter(status__in=RUNNING).order_by("submitted_at")
+    unclear = mine.filter(status=Status.UNCONFIRMED).order_by("submitted_at")
     drafts = mine.filter(status=Status.DRAFT, requested_by=person(request)).order_by("-created_at")
     context |= {
         "title": "Dashboard",
@@ -42,6 +43,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "approvals_waiting": services.waiting_for(person(request)).count(),
         "lists": [
             _listed("Running now", "Nothing is being made at the moment.", running),
+            *([_listed("Unconfirmed", "", unclear)] if unclear.exists() else []),
             _listed("Waiting", "Nothing waits for its turn.", waiting),
             _listed("Failed in the last 7 days", "Nothing failed. Lovely.", failed),
             _listed("Your drafts", "You have no drafts.", drafts),

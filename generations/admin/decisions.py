@@ -8,7 +8,6 @@ from django.contrib import messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
-from django.utils import timezone
 
 from generations import decisions
 from generations.admin.videos import player
@@ -54,14 +53,43 @@ def facts(generation: Generation, by: User) -> dict[str, Any]:
     """What the page of a generation shows of its decision; nothing once its outcome is known."""
     if generation.status != Status.UNCONFIRMED:
         return {}
-    settle_from = decisions.may_settle_at(generation)
     return {
         "may_settle": permissions.may(by, "manage", generation.project),
         "candidates": [Candidate(prediction) for prediction in decisions.candidates_of(generation)],
-        "settle_from": settle_from if settle_from > timezone.now() else None,
+        "looks": decisions.looks(generation),
+        "not_yet": decisions.why_not_yet(generation),
         "looks_again_at": generation.next_action_at,
         "held": shown(generation.quote or 0),
     }
+
+
+def puzzle(generation: Generation, by: User) -> dict[str, Any]:
+    """What the page shows where the provider's answer is not understood: the addresses in it, for an owner to say which it is."""
+    if not decisions.may_end(by, generation):
+        return {}
+    return {"may_end": True, "addresses": generation.outputs}
+
+
+def take_output(request: HttpRequest, generation: Generation) -> None:
+    address = request.POST.get("address", "").strip() or request.POST.get("other", "")
+    try:
+        decisions.take_output(generation, address, by=person(request), reason=request.POST.get("reason", ""))
+    except REFUSALS as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(request, "It is charged as the provider billed it, and its video comes here.")
+
+
+def end_without_video(request: HttpRequest, generation: Generation) -> None:
+    try:
+        decisions.end_without_video(generation, by=person(request), reason=request.POST.get("reason", ""))
+    except REFUSALS as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(
+            request,
+            "Ended without a video. Its money is free again, or charged, as the provider’s bill says. If a video comes, it is stored.",
+        )
 
 
 def assign(request: HttpRequest, generation: Generation) -> None:

@@ -169,6 +169,8 @@ class GenerationAdmin(StudioAdmin):
             own("<uuid:pk>/want/", require_POST(self.want_view), "want"),
             own("<uuid:pk>/assign/", require_POST(self.assign_view), "assign"),
             own("<uuid:pk>/not-made/", require_POST(self.not_made_view), "not_made"),
+            own("<uuid:pk>/take-output/", require_POST(self.take_output_view), "take_output"),
+            own("<uuid:pk>/no-video/", require_POST(self.no_video_view), "no_video"),
             *super().get_urls(),
         ]
 
@@ -365,6 +367,7 @@ class GenerationAdmin(StudioAdmin):
             "retries": generation.retries.select_related("requested_by"),
             **approval_facts(generation, person(request)),
             **decisions.facts(generation, person(request)),
+            **decisions.puzzle(generation, person(request)),
         }
 
     def status_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
@@ -534,6 +537,16 @@ class GenerationAdmin(StudioAdmin):
     def not_made_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         generation = self.get_or_404(request, pk)
         decisions.not_made(request, generation)
+        return HttpResponseRedirect(reverse(CHANGE, args=[generation.pk]))
+
+    def take_output_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        generation = self.get_or_404(request, pk)
+        decisions.take_output(request, generation)
+        return HttpResponseRedirect(reverse(CHANGE, args=[generation.pk]))
+
+    def no_video_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        generation = self.get_or_404(request, pk)
+        decisions.end_without_video(request, generation)
         return HttpResponseRedirect(reverse(CHANGE, args=[generation.pk]))
 
     def _do(self, request: HttpRequest, pk: Any, do: Callable[..., None], done: str) -> HttpResponse:

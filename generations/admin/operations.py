@@ -7,12 +7,13 @@ from typing import Any
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Min
+from django.db.models import Count, F, Min
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
+from generations import calls
 from generations.admin.attention import LATELY, Matter, matters
 from generations.admin.display import ago, failure_sentence
 from generations.admin.reconciliations import told
@@ -24,6 +25,7 @@ from generations.models import (
     PausedEndpoint,
     PausedProject,
     Process,
+    ProviderCall,
     Reconciliation,
     Status,
     UnassignedPrediction,
@@ -122,6 +124,7 @@ def _page() -> dict[str, Any]:
         "limits": limits,
         "troubles": list(_troubles()),
         "errors": _errors(),
+        "calls": _calls(),
         "reconciliation": _reconciliation(),
         "storage_check": Alert.objects.filter(kind=AlertKind.CHECK_FAILED).first(),
     }
@@ -213,6 +216,12 @@ def _errors() -> list[dict[str, Any]]:
     rows = Exchange.objects.order_by("-pk").select_related("generation")[:EXCHANGES_LOOKED_AT]
     bad = [row for row in rows if row.detail.get("failure") or (row.detail.get("status") or 0) >= 400]
     return [{"exchange": row, "when": ago(row.at)} for row in bad[:MOST]]
+
+
+def _calls() -> list[dict[str, Any]]:
+    """Each call that was made so far: whether it fails, and since when."""
+    rows = ProviderCall.objects.order_by(F("failing_since").asc(nulls_last=True), "route")
+    return [{"name": calls.NAMES.get(row.route, row.route), "call": row} for row in rows]
 
 
 def _reconciliation() -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from generations import catalog, costs, services
+from generations import catalog, costs, decisions, services
 from generations.api.errors import link
 from generations.catalog import Endpoint
 from generations.failures import Failure
@@ -13,6 +13,7 @@ from generations.models import (
     Element,
     Generation,
     GenerationEvent,
+    Look,
     Priority,
     Status,
     UnassignedPrediction,
@@ -115,12 +116,23 @@ class FailureSerializer(serializers.Serializer):
 class NeedsLookSerializer(serializers.Serializer):
     since = serializers.DateTimeField()
     why = serializers.CharField(help_text="what is wrong, and what people may do about it")
+    addresses = serializers.ListField(
+        child=serializers.CharField(),
+        help_text="those in the provider's answer, where that is not understood: see `take-output/`",
+    )
 
 
 class CostSerializer(serializers.Serializer):
     state = serializers.ChoiceField([state.value for state in costs.State])
     amount = MoneyField(help_text="what it would cost, what is reserved or held for it, or what was charged")
     text = serializers.CharField(help_text="a sentence for people")
+
+
+class LookSerializer(serializers.Serializer):
+    source = serializers.ChoiceField(choices=Look.Source.choices)
+    tried_at = serializers.DateTimeField(allow_null=True)
+    read_at = serializers.DateTimeField(allow_null=True, help_text="null: it could never be read")
+    error = serializers.CharField(help_text="why the last try failed; empty: it did not")
 
 
 class RequestSerializer(serializers.ModelSerializer):
@@ -165,6 +177,9 @@ class GenerationSerializer(serializers.ModelSerializer):
     needs_look = serializers.SerializerMethodField(
         help_text="why it does not go on without a person, and since when; null: it does, or it has ended"
     )
+    looks = serializers.SerializerMethodField(
+        help_text="while it is unconfirmed, when the provider's list and bill were last read to find it; `not-made/` takes both"
+    )
     progress = serializers.SerializerMethodField(help_text="percent, estimated from the endpoint's usual duration")
     approval = RequestSerializer(allow_null=True, help_text="null: none was ever asked for")
     videos = VideoSerializer(many=True)
@@ -196,6 +211,7 @@ class GenerationSerializer(serializers.ModelSerializer):
             "error",
             "trouble",
             "needs_look",
+            "looks",
             "progress",
             "approval",
             "videos",
@@ -240,7 +256,14 @@ class GenerationSerializer(serializers.ModelSerializer):
     def get_needs_look(self, generation: Generation) -> dict[str, Any] | None:
         if generation.needs_look_since is None:
             return None
-        return {"since": generation.needs_look_since, "why": generation.needs_look_why}
+        addresses = generation.outputs if generation.status == Status.PROCESSING else []
+        return {"since": generation.needs_look_since, "why": generation.needs_look_why, "addresses": addresses}
+
+    @extend_schema_field(LookSerializer(many=True))
+    def get_looks(self, generation: Generation) -> Any:
+        if generation.status != Status.UNCONFIRMED:
+            return []
+        return LookSerializer(decisions.looks(generation), many=True).data
 
     def get_progress(self, generation: Generation) -> int:
         return services.progress(generation)
@@ -274,6 +297,13 @@ class CandidateSerializer(serializers.ModelSerializer):
 
 class AssignFields(Strict):
     candidate = serializers.UUIDField(help_text="the id of one of its candidates")
+    reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
+
+
+class TakeOutputFields(Strict):
+    address = serializers.CharField(
+        max_length=8000, help_text="where its video is: one of `needs_look.addresses`, or another one"
+    )
     reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
 
 

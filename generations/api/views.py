@@ -41,6 +41,7 @@ from generations.api.serializers import (
     QuoteSerializer,
     ReasonFields,
     RejectFields,
+    TakeOutputFields,
     VideoSerializer,
     inputs_schema,
 )
@@ -156,7 +157,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
 
     def _rows(self) -> QuerySet[Generation]:
         return Generation.objects.select_related("project", "requested_by", "approval").prefetch_related(
-            "videos", "element_links"
+            "videos", "element_links", "looks"
         )
 
     def _ask_price_of_new(self, request: Request) -> None:
@@ -321,9 +322,28 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @action(detail=True, methods=["post"], url_path="not-made", url_name="not-made")
     @idempotent
     def not_made(self, request: Request, pk: UUID) -> Response:
-        """An owner decides that it was not made: it has failed, and its money is free. Refused in the first 15 minutes (409)."""
+        """An owner decides that it was not made: it has failed, and its money is free. Refused in the first 15 minutes, and
+        until the provider's list and bill were read after that (409 `too_soon`, `not_read`; see `looks`)."""
         generation = self.get_object()
         decisions.settle_not_made(generation, by=self.person, reason=self.valid(NotMadeFields)["reason"])
+        return self._row(generation)
+
+    @extend_schema(request=TakeOutputFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"], url_path="take-output", url_name="take-output")
+    @idempotent
+    def take_output(self, request: Request, pk: UUID) -> Response:
+        """An owner decides where its video is, as the provider's answer is not understood (`needs_look`): it is stored and charged."""
+        generation, fields = self.get_object(), self.valid(TakeOutputFields)
+        decisions.take_output(generation, fields["address"], by=self.person, reason=fields["reason"])
+        return self._row(generation)
+
+    @extend_schema(request=NotMadeFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"], url_path="no-video", url_name="no-video")
+    @idempotent
+    def no_video(self, request: Request, pk: UUID) -> Response:
+        """An owner decides that it ended without a video, as the provider's answer is not understood: its money follows the bill."""
+        generation = self.get_object()
+        decisions.end_without_video(generation, by=self.person, reason=self.valid(NotMadeFields)["reason"])
         return self._row(generation)
 
     @extend_schema(responses=EventSerializer(many=True))

@@ -3,15 +3,16 @@
 A step leases its row and commits, does the slow work without a transaction, then commits the outcome, guarded by its lease.
 """
 
+from generations.lifecycle import strays, unexpected
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.lane import admit, ask_for_worker, resume_if_account_is_back
 from generations.lifecycle.needs_look import ask_for_look
 from generations.lifecycle.poll import poll
-from generations.lifecycle.resolve import look_interval, resolve
+from generations.lifecycle.resolve import look_interval, may_settle_at, resolve, what_is_unread
 from generations.lifecycle.settle import book_late_deducts, book_refunds, booked_bill, settle
 from generations.lifecycle.store import store
 from generations.lifecycle.submit import recover_submit, request_body, submit, take_up_announced
-from generations.lifecycle.success import new_refunds, pause_if_overcharged
+from generations.lifecycle.success import new_refunds, pause_if_overcharged, succeeded
 from generations.lifecycle.timing import RESULTS_LAST, poll_interval, redelivery
 from generations.lifecycle.unassigned import candidates, find_orphans, store_unassigned
 
@@ -27,6 +28,7 @@ __all__ = [
     "candidates",
     "find_orphans",
     "look_interval",
+    "may_settle_at",
     "new_refunds",
     "pause_if_overcharged",
     "poll",
@@ -39,6 +41,10 @@ __all__ = [
     "settle",
     "store",
     "store_unassigned",
+    "strays",
     "submit",
+    "succeeded",
     "take_up_announced",
+    "unexpected",
+    "what_is_unread",
 ]

@@ -1,6 +1,7 @@
 """What waits and does not go on by itself is said to people: once as an alert, and on the pages where they look, until it moves."""
 
 import uuid
+from typing import Any
 
 import structlog
 from django.db.models.functions import Coalesce
@@ -11,7 +12,7 @@ from generations.models import Generation
 
 # So many tries that came to nothing in the same way take some minutes.
 TRIES_UNTIL_LOOK = 5
-NO_LOOK: dict[str, object] = {"needs_look_since": None, "needs_look_why": ""}
+NO_LOOK: dict[str, Any] = {"needs_look_since": None, "needs_look_why": ""}
 
 log = structlog.get_logger(__name__)
 

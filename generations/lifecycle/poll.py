@@ -90,7 +90,9 @@ def _failed(generation: Generation, token: uuid.UUID, failure: failures.Failure)
     """Failed at once, but its money stays held until `settle` has read the bill. What had failed before stays so."""
     if generation.status == Status.FAILED:
         bill_to_read = {"settle_at": timezone.now()} if generation.prediction_id else {}
-        Generation.objects.save_leased(generation.pk, token, release=True, next_action_at=None, **bill_to_read)
+        Generation.objects.save_leased(
+            generation.pk, token, release=True, next_action_at=None, **NO_LOOK, **bill_to_read
+        )
         return None
     moved = Generation.objects.move(
         generation.pk,
@@ -159,8 +161,8 @@ def _no_verdict(
     wait = poll_interval(elapsed.total_seconds(), provider.usual_seconds(generation.endpoint))
     attempts = min(generation.attempts + 1, MOST_ATTEMPTS) if exchange is not None else generation.attempts
     changes: dict[str, Any] = {"attempts": attempts, "next_action_at": timezone.now() + timedelta(seconds=wait)}
-    if generation.error_code == not_understood.CODE and exchange is None and is_answer:
-        # It is understood again.
+    if generation.status == Status.PROCESSING and generation.error_code and exchange is None and is_answer:
+        # What was in its way is over.
         changes |= {"attempts": 0, "error_code": "", "error_message": "", **NO_LOOK}
     Generation.objects.save_leased(generation.pk, token, release=True, **changes)
     return None

@@ -1,9 +1,11 @@
 """Resolve: finds out what became of a request whose reply was lost. One sure match goes on; what is only perhaps, owners decide."""
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 from django.conf import settings
@@ -12,8 +14,9 @@ from django.utils import timezone
 from generations import alerts, bill, provider
 from generations.lifecycle import evidence, matching, unassigned
 from generations.lifecycle.adopt import adopt, adopt_announced
+from generations.lifecycle.needs_look import NO_LOOK
 from generations.lifecycle.timing import call_lease
-from generations.models import Exchange, Generation, Status, UnassignedPrediction
+from generations.models import Exchange, Generation, Look, Status, UnassignedPrediction
 from generations.wavespeed import errors
 from generations.wavespeed.replies import Prediction
 
@@ -22,6 +25,12 @@ log = structlog.get_logger(__name__)
 FoundBy = UnassignedPrediction.FoundBy
 # How many predictions that only the bill names are asked for in one look.
 ASKED_AT_MOST = 20
+# How long a list or bill that could not be read waits for the next try.
+SOON = timedelta(minutes=5)
+
+
+class _Overtaken(Exception):
+    """Somebody else has the row."""
 
 
 @dataclass
@@ -39,8 +48,11 @@ def resolve(pk: uuid.UUID) -> Status | None:
     if token is None:
         return None
     generation = Generation.objects.get(pk=pk)
-    if _adopt_for_sure(generation, token):
-        return Status.PROCESSING
+    try:
+        if _adopt_for_sure(generation, token):
+            return Status.PROCESSING
+    except _Overtaken:
+        return None
     _tell_owners(generation)
     _look_again(generation, token)
     return None
@@ -57,18 +69,32 @@ def _adopt_for_sure(generation: Generation, token: uuid.UUID) -> bool:
     except errors.WaveSpeedError as error:
         log.warning("webhook_not_confirmed", generation=str(generation.pk), reason=str(error))
     found = Found()
-    try:
+    with _noted(generation, Look.Source.LIST):
         _look_in_list(generation, token, found)
-        if not found.sure:
+    if not found.sure:
+        # Also where the list fails: the bill may name it, and people decide by both.
+        with _noted(generation, Look.Source.BILL):
             _look_in_bill(generation, token, found)
-    except errors.WaveSpeedError as error:
-        log.warning("not_resolved", generation=str(generation.pk), reason=str(error))
     if len(found.sure) == 1:
         reason = "The provider's list names this request's own picture: accepted."
         if adopt(generation.pk, next(iter(found.sure)), reason=reason):
             return True
     _keep_candidates(generation, found)
     return False
+
+
+@contextmanager
+def _noted(generation: Generation, source: Look.Source) -> Iterator[None]:
+    """Keeps when it was last read, or why it could not be, which people decide by. It is read again at the next look."""
+    now = timezone.now()
+    try:
+        yield
+    except errors.WaveSpeedError as error:
+        log.warning("not_resolved", generation=str(generation.pk), source=source.value, reason=str(error))
+        outcome: dict[str, Any] = {"error": str(error)[:300]}
+    else:
+        outcome = {"error": "", "read_at": now}
+    Look.objects.update_or_create(generation=generation, source=source, defaults={"tried_at": now, **outcome})
 
 
 def _look_in_list(generation: Generation, token: uuid.UUID, found: Found) -> None:
@@ -83,7 +109,7 @@ def _look_in_list(generation: Generation, token: uuid.UUID, found: Found) -> Non
     ):
         listed.append(prediction)
         if len(listed) % 100 == 0 and not Generation.objects.renew(generation.pk, token, call_lease()):
-            return
+            raise _Overtaken
     found.listed.update(prediction.id for prediction in listed)
     _sort(generation, listed, found, FoundBy.LIST)
 
@@ -96,14 +122,21 @@ def _look_in_bill(generation: Generation, token: uuid.UUID, found: Found) -> Non
     billed = bill.between(*made_within)
     strange = unassigned.unknown(each for each in billed if each) - found.listed
     asked: list[Prediction] = []
-    for prediction_id in sorted(strange)[:ASKED_AT_MOST]:
+    for prediction_id in _nearest(generation, [billed[each] for each in strange]):
         if not Generation.objects.renew(generation.pk, token, call_lease()):
-            return
+            raise _Overtaken
         try:
             asked.append(provider.client().result(prediction_id))
         except (errors.NotFound, ValueError):
             continue
     _sort(generation, asked, found, FoundBy.BILL)
+
+
+def _nearest(generation: Generation, billed: list[bill.Bill]) -> list[str]:
+    """Those that were billed closest to the request, as a deduct comes with it: where others use the account, there may be many."""
+    sent = generation.submitted_at or generation.created_at
+    ordered = sorted(billed, key=lambda each: (abs((each.first_at or sent) - sent), each.prediction_id))
+    return [each.prediction_id for each in ordered[:ASKED_AT_MOST]]
 
 
 def _sort(generation: Generation, predictions: Iterable[Prediction], found: Found, found_by: str) -> None:
@@ -169,9 +202,36 @@ def _tell_owners(generation: Generation) -> None:
 def _look_again(generation: Generation, token: uuid.UUID) -> None:
     assert generation.submitted_at
     wait = look_interval(timezone.now() - generation.submitted_at)
+    if what_is_unread(generation):
+        # Nobody may decide before it was read: so it is read soon, also when the list is over by then.
+        wait = min(wait or SOON, SOON)
+    changes: dict[str, Any] = {"error_code": "", "error_message": "", **NO_LOOK} if generation.error_code else {}
     Generation.objects.save_leased(
-        generation.pk, token, release=True, next_action_at=timezone.now() + wait if wait else None
+        generation.pk,
+        token,
+        release=True,
+        attempts=0,
+        next_action_at=timezone.now() + wait if wait else None,
+        **changes,
     )
+
+
+def may_settle_at(generation: Generation) -> datetime:
+    """From when on an owner may say that it was not made: before that, the provider's list may lag."""
+    return (generation.submitted_at or generation.created_at) + timedelta(minutes=settings.UNCONFIRMED_MINUTES)
+
+
+def what_is_unread(generation: Generation) -> list[Look]:
+    """What was not read since the lag was over, or not at all: nobody can say that it was not made. The list is over after 7 days."""
+    lag_over = may_settle_at(generation)
+    now = timezone.now()
+    if now < lag_over:
+        return []
+    looks = {look.source: look for look in generation.looks.all()}
+    is_listed = now - lag_over < unassigned.LISTED_FOR
+    wanted = [Look.Source.LIST, Look.Source.BILL] if is_listed else [Look.Source.BILL]
+    last = [looks.get(source) or Look(generation=generation, source=source) for source in wanted]
+    return [look for look in last if look.read_at is None or look.read_at < lag_over]
 
 
 def look_interval(age: timedelta) -> timedelta | None:

@@ -10,11 +10,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import catalog, failures, metrics, provider, restored
+from generations import alerts, catalog, failures, metrics, provider, restored
 from generations.lifecycle import lane
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.evidence import accepted, announced, keep, last_post, times_refused
 from generations.lifecycle.lane import Lease
+from generations.lifecycle.needs_look import NO_LOOK, ask_for_look
 from generations.lifecycle.timing import backoff, call_lease
 from generations.models import Exchange, Generation, Status
 from generations.wavespeed import errors
@@ -75,7 +76,7 @@ def submit(lease: Lease) -> None:
         metrics.submitted("accepted")
         # Evidence first, whatever has become of the lease: this reply is the sure match of the request.
         keep(lease.pk, Exchange.Kind.SUBMIT, prediction.exchange, summary="Accepted", prediction_id=prediction.id)
-        _adopt_or_unconfirm(lease.pk, prediction.id, token=lease.token)
+        adopt_or_unconfirm(lease.pk, prediction.id, token=lease.token)
 
 
 def _body(generation: Generation, lease: Lease) -> dict[str, Any] | None:
@@ -180,7 +181,7 @@ def _uploads(generation: Generation, lease: Lease) -> dict[str, str]:
     uploads = {name: _upload(image, f"{generation.pk}-{name}", renew) for name, image in images.items() if image}
     # What an earlier try said is over.
     if not Generation.objects.save_leased(
-        lease.pk, lease.token, uploads=uploads, uploaded_at=timezone.now(), error_code="", error_message=""
+        lease.pk, lease.token, uploads=uploads, uploaded_at=timezone.now(), error_code="", error_message="", **NO_LOOK
     ):
         raise _LeaseLost
     return uploads
@@ -217,7 +218,11 @@ def _not_uploaded(generation: Generation, lease: Lease, error: errors.WaveSpeedE
 
 
 def _postpone(generation: Generation, lease: Lease, code: str, why: str, **again: Any) -> None:
-    Generation.objects.save_leased(lease.pk, lease.token, release=True, error_code=code, error_message=why, **again)
+    saved = Generation.objects.save_leased(
+        lease.pk, lease.token, release=True, error_code=code, error_message=why, **again
+    )
+    if saved and again["attempts"] >= alerts.TRIES_UNTIL_TOLD:
+        ask_for_look(lease.pk, f"{why} That is so for a long time. Nothing was sent, and nothing is paid.")
 
 
 def _refused(generation: Generation, lease: Lease, error: errors.NotCreated) -> None:
@@ -293,11 +298,11 @@ def recover_submit(pk: uuid.UUID) -> bool:
     if not Generation.objects.filter(pk=pk, status=Status.SUBMITTING, lease_until__lt=timezone.now()).exists():
         return False
     if prediction_id := accepted(pk):
-        return _adopt_or_unconfirm(pk, prediction_id)
+        return adopt_or_unconfirm(pk, prediction_id)
     return unconfirm(pk, reason="The worker died while it submitted; whether the provider accepted is unknown.")
 
 
-def _adopt_or_unconfirm(pk: uuid.UUID, prediction_id: str, **guard: Any) -> bool:
+def adopt_or_unconfirm(pk: uuid.UUID, prediction_id: str, **guard: Any) -> bool:
     """An answer that names another generation's prediction, as one from a gateway's cache would, says nothing of this request."""
     return adopt(pk, prediction_id, reason="Accepted by the provider.") or unconfirm(
         pk,

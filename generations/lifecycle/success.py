@@ -8,6 +8,7 @@ from urllib.parse import urljoin
 
 import structlog
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
@@ -40,10 +41,20 @@ def addresses(prediction: Prediction) -> list[str]:
     return [urljoin(settings.WAVESPEED_BASE_URL, each) for each in (*prediction.outputs, *prediction.others)]
 
 
-def succeeded(generation: Generation, outputs: Sequence[str], *, token: uuid.UUID | None = None) -> Status | None:
-    """Moves it to `storing` and charges it. The provider's deduct row is the price if it can be seen, else the quote."""
+def succeeded(
+    generation: Generation,
+    outputs: Sequence[str],
+    *,
+    token: uuid.UUID | None = None,
+    decided: str = "",
+    by: User | None = None,
+) -> Status | None:
+    """Moves it to `storing` and charges it. The provider's deduct row is the price if it can be seen, else the quote.
+
+    `decided` is what `by`, an owner, says of it where the provider's own word was not understood: in a request, so the bill is read later.
+    """
     old = Status(generation.status)
-    billed = _billed(generation.prediction_id or "")
+    billed = None if decided else _billed(generation.prediction_id or "")
     with transaction.atomic():
         amount = _price(generation, billed)
         late = "It came after all: made" if old == Status.FAILED else "Made"
@@ -52,7 +63,8 @@ def succeeded(generation: Generation, outputs: Sequence[str], *, token: uuid.UUI
             old,
             Status.STORING,
             token=token,
-            reason=f"{late} by the provider for {shown(amount)}.",
+            reason=f"{decided} {late} by the provider for {shown(amount)}.".strip(),
+            by=by,
             outputs=list(outputs),
             charged=amount,
             completed_at=None,

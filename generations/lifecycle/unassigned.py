@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from generations import alerts, catalog, failures, metrics, provider
+from generations import alerts, catalog, failures, metrics, provider, room
 from generations.lifecycle import matching
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.success import is_made, output_urls
@@ -50,7 +50,8 @@ def remember(
             "endpoint": prediction.model[:120],
             "provider_status": prediction.status[:40],
             "made_at": prediction.created_at,
-            "inputs": _shown(prediction.input or {}),
+            # On an account that others use, too, what was asked for may be theirs.
+            "inputs": {} if settings.WAVESPEED_ACCOUNT_IS_SHARED else _shown(prediction.input or {}),
             "found_by": found_by,
         },
     )
@@ -117,6 +118,9 @@ def take_in(predictions: Sequence[Prediction], *, found_by: str) -> tuple[int, d
     """
     until = timezone.now() - ORPHANED_AFTER
     strange, unsure_since = _strangers(predictions, until)
+    if settings.WAVESPEED_ACCOUNT_IS_SHARED:
+        # They are somebody else's, as far as anybody here can tell.
+        return 0, min([until, *unsure_since])
     kept = [each for each in strange if remember(each, found_by=found_by)]
     return len(kept), min([until, *unsure_since])
 
@@ -207,6 +211,8 @@ def store_unassigned(pk: uuid.UUID) -> bool:
         endpoint=row.endpoint or prediction.model[:120],
         made_at=row.made_at or prediction.created_at,
     )
+    if is_made(prediction) and not row.candidate_for.exists() and room.is_scarce():
+        return _look_again(row, token, "It waits until there is room beside what was asked for.", gone_after=None)
     if is_made(prediction):
         return _store(row, token, output_urls(prediction))
     if prediction.status in FAILED:

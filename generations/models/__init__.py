@@ -11,6 +11,7 @@ from generations.models.generation import (
     Status,
 )
 from generations.models.lane import Lane, PauseCause, PausedEndpoint, PausedProject, PauseEvent, ProjectTurn
+from generations.models.looks import Look, ProviderCall
 from generations.models.process import Process
 from generations.models.reconciliation import Reconciliation
 from generations.models.unassigned import UnassignedPrediction
@@ -26,6 +27,7 @@ __all__ = [
     "GenerationElement",
     "GenerationEvent",
     "Lane",
+    "Look",
     "PauseCause",
     "PauseEvent",
     "PausedEndpoint",
@@ -33,6 +35,7 @@ __all__ = [
     "Priority",
     "Process",
     "ProjectTurn",
+    "ProviderCall",
     "Reconciliation",
     "Status",
     "UnassignedPrediction",

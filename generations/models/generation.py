@@ -188,6 +188,9 @@ class Generation(Versioned):
     settle_at = models.DateTimeField(
         null=True, editable=False, help_text="when its money is compared with the provider's bill"
     )
+    settle_attempts = models.PositiveSmallIntegerField(
+        default=0, editable=False, help_text="comparisons in a row that ended in an unexpected error"
+    )
     settle_sent_at = models.DateTimeField(null=True, editable=False, help_text="as `sent_at`, of that comparison")
     lease_token = models.UUIDField(null=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)

@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import wraps
 from io import BytesIO
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Concatenate, ParamSpec, TypeVar
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from urllib3.util import SKIP_HEADER
@@ -41,20 +42,45 @@ from generations.wavespeed.urls import checked_base_url, is_loopback, refuse_loc
 from generations.wavespeed.verdicts import read_error, submitted, unreadable
 
 Record = TypeVar("Record")
+Asked = ParamSpec("Asked")
 
 API = "/api/v3"
 PAGE_SIZE = 100  # the provider's most
+# Rows of a list or a bill in one walk: a hundred thousand videos in 7 days are more than any account makes.
+MOST_LISTED = 100_000
 MAX_PAUSE = 8.0  # seconds between two tries of a GET
 NO_SUCH_ROUTE = (404, 405, 501)
 REFUSED_FILE: dict[int, type[WaveSpeedError]] = {413: Rejected, 429: TooMany}
 MODEL_ID = re.compile(r"[A-Za-z0-9][\w.-]*(?:/[A-Za-z0-9][\w.-]*)+", re.ASCII)
 
 
+def _reported(
+    route: str,
+) -> Callable[[Callable[Concatenate["Client", Asked], Record]], Callable[Concatenate["Client", Asked], Record]]:
+    """Tells `report` how the call ended: what the provider says no to was answered too, but that is for the reporter to judge."""
+
+    def wrap(call: Callable[Concatenate["Client", Asked], Record]) -> Callable[Concatenate["Client", Asked], Record]:
+        @wraps(call)
+        def reported(client: "Client", /, *args: Asked.args, **named: Asked.kwargs) -> Record:
+            try:
+                answer = call(client, *args, **named)
+            except WaveSpeedError as error:
+                client._report(route, error)
+                raise
+            client._report(route, None)
+            return answer
+
+        return reported
+
+    return wrap
+
+
 class Client:
     """One per process; threads share it. Times are seconds; `deadline` bounds a whole call, its retries included.
 
     `guard` raises ValueError for a URL that the provider hands out and that must not be used. `observe` is told of each
-    exchange: the route, its seconds, and one word for what went wrong, empty for a good answer. Proxies and credentials
+    exchange: the route, its seconds, and one word for what went wrong, empty for a good answer; `report` of each whole call: the route,
+    and the error that it ended with, if it did. Proxies and credentials
     in the environment are not used: a proxy would answer in the provider's place.
     """
 
@@ -71,6 +97,7 @@ class Client:
         backoff: float = 0.5,
         guard: Callable[[str], None] | None = None,
         observe: Callable[[str, float, str], None] | None = None,
+        report: Callable[[str, WaveSpeedError | None], None] = lambda route, error: None,
     ) -> None:
         self._base_url = checked_base_url(base_url)
         self._key = _checked_key(api_key)
@@ -80,10 +107,12 @@ class Client:
         self._backoff = backoff
         self._guard = guard or (refuse_outside_http if is_loopback(base_url) else refuse_local_urls)
         self._redactor = Redactor(api_key)
+        self._report = report
         self._transport = Transport(connect_timeout=connect_timeout, read_timeout=read_timeout, observe=observe)
 
     # The paid call
 
+    @_reported("/{model}")
     def submit(self, model_id: str, body: Mapping[str, object], *, webhook_url: str | None = None) -> Prediction:
         """Sends one paid request, once, on a fresh connection; raises NotCreated's or Ambiguous."""
         # https://wavespeed.ai/docs/what-are-predictions
@@ -100,6 +129,7 @@ class Client:
 
     # Predictions
 
+    @_reported("/predictions/{id}/result")
     def result(self, prediction_id: str) -> Prediction:
         # https://wavespeed.ai/docs/what-are-predictions
         if readable_id(prediction_id) is None:
@@ -116,6 +146,7 @@ class Client:
             raise unreadable(answer, "it is not about this prediction")
         return prediction
 
+    @_reported("/predictions")
     def predictions(
         self,
         *,
@@ -145,14 +176,25 @@ class Client:
         return Page(page, tuple(row for row in rows if row))
 
     def all_predictions(self, *, page_size: int = PAGE_SIZE, **filters: Any) -> Iterator[Prediction]:
-        """Those of all pages, each once: what is new while pages are read moves the others on by one."""
-        seen: set[str] = set()
+        """Those of all pages, each once: what is new while pages are read moves the others on by one.
+
+        A provider that forgets the filters gives neither what is older than was asked for, as the newest come first, nor an endless list.
+        """
+        after, seen = filters.get("created_after"), set[str]()
         page = self.predictions(page_size=page_size, **filters)
         while new := [row for row in page.items if row.id not in seen]:
-            yield from new
+            wanted = [row for row in new if not (after and row.created_at and row.created_at < after)]
+            yield from wanted
+            if not wanted:
+                return
             seen.update(row.id for row in new)
+            if len(seen) >= MOST_LISTED:
+                error = NotUnderstood(f"The list does not end: more than {MOST_LISTED:,} predictions.")
+                self._report("/predictions", error)
+                raise error
             page = self.predictions(page=page.page + 1, page_size=page_size, **filters)
 
+    @_reported("/predictions/delete")
     def delete(self, prediction_ids: Iterable[str]) -> int:
         """Deletes predictions and their outputs at the provider, for good; how many it deleted."""
         answer = self._post("/predictions/delete", {"ids": list(prediction_ids)})
@@ -163,16 +205,19 @@ class Client:
 
     # Money
 
+    @_reported("/balance")
     def balance(self) -> Decimal:
         """USD."""
         answer = self._get("/balance")
         return self._parsed(answer, lambda data: money(as_dict(data).get("balance")))
 
+    @_reported("/model/price")
     def price(self, model_id: str, inputs: Mapping[str, object]) -> Price:
         """What the provider would take for this request now; costs nothing."""
         answer = self._post("/model/price", {"model_id": model_id, "inputs": inputs})
         return self._parsed(answer, read_price)
 
+    @_reported("/billings/search")
     def billings(
         self,
         *,
@@ -202,16 +247,20 @@ class Client:
                 raise unreadable(answer, f"the bill has {total} rows, and ends after {seen}")
             if not new or (total and len(rows) >= total):
                 return list(rows.values())
+            if len(rows) >= MOST_LISTED:
+                raise unreadable(answer, f"the bill does not end: more than {MOST_LISTED:,} rows")
             page += 1
 
     # The account
 
+    @_reported("/models")
     def models(self) -> list[Model]:
         answer = self._get("/models")
         if not isinstance(answer.data, list):
             raise unreadable(answer, "the models are no list")
         return [model for item in answer.data if (model := read_model(item))]
 
+    @_reported("/webhook/secret")
     def webhook_secret(self) -> str:
         # https://wavespeed.ai/docs/verify-webhooks
         answer = self._get("/webhook/secret")
@@ -221,6 +270,7 @@ class Client:
 
     # Files
 
+    @_reported("/media/uploads")
     def upload(
         self,
         file: BinaryIO,

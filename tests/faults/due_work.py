@@ -35,7 +35,7 @@ from due_work_harness.integrations.django.lifecycle_states import Lifecycle
 from due_work_harness.worker_death import WorkerDied
 from prometheus_client.parser import text_string_to_metric_families
 
-from generations import decisions, dispatch, lifecycle, services, tasks, trash
+from generations import dispatch, lifecycle, services, tasks, trash
 from generations.lifecycle import lane
 from generations.lifecycle.lane import Lease
 from generations.models import Generation, Lane, Status, UnassignedPrediction, Video
@@ -44,7 +44,7 @@ from generations.wavespeed.client import Client
 from kling_studio.metrics import metrics
 from projects import spend
 from projects.models import Project
-from tests import factories
+from tests import factories, pipeline
 from tests.pipeline import ENDPOINT, booked, poll_to_end, submit_next, until
 from tests.sandbox import SandboxControl
 
@@ -222,7 +222,7 @@ def recover() -> None:
         deliver()
         for each in Generation.objects.all():
             if each.status == Status.UNCONFIRMED and not made(each.pk):
-                decisions.settle_not_made(each, by=Studio.owner, reason="The provider knows nothing of it.")
+                pipeline.settle_not_made(each, by=Studio.owner, reason="The provider knows nothing of it.")
 
 
 def is_owed(generation: Generation) -> bool:

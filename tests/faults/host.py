@@ -93,6 +93,8 @@ def let_owner_decide(inputs_are_hidden: bool) -> None:
         return
     owner = User.objects.get(username="olive")
     if not sandbox().predictions():
+        if decisions.why_not_yet(generation):
+            return
         with step("decision"):
             decisions.settle_not_made(generation, by=owner, reason="The provider knows nothing of it.")
     elif inputs_are_hidden:

@@ -12,7 +12,7 @@ from generations import lifecycle, provider, services
 from generations.models import Generation, Status, UnassignedPrediction, Video
 from projects.models import Project
 from tests import factories
-from tests.pipeline import ENDPOINT
+from tests.pipeline import ENDPOINT, list_and_bill_were_read
 from tests.sandbox import SandboxControl, control, make_sandbox, sandbox
 
 __all__ = ["control", "make_sandbox", "sandbox"]
@@ -58,6 +58,7 @@ def unconfirmed(queued: Generation) -> Generation:
     sent = timezone.now() - timedelta(minutes=20)
     Generation.objects.filter(pk=queued.pk).update(status=Status.UNCONFIRMED, submitted_at=sent)
     queued.refresh_from_db()
+    list_and_bill_were_read(queued)
     return queued
 
 

@@ -10,10 +10,11 @@ from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 
 from generations import decisions, lifecycle, provider, services, trash
+from generations.lifecycle.needs_look import TRIES_UNTIL_LOOK
 from generations.models import Generation, Status, UnassignedPrediction
-from generations.refusals import NoCandidate, ReasonMissing, TooSoon, WrongStatus
+from generations.refusals import BadAddress, NoCandidate, NotRead, ReasonMissing, TooSoon, WrongStatus
 from projects.models import Alert, AlertKind, Project, Role
-from tests import factories
+from tests import factories, pipeline
 from tests.pipeline import ENDPOINT, booked, file_sha256, history, money, poll_to_end, submit_next, until
 from tests.sandbox import SandboxControl
 from tests.threads import at_once, one_test_at_a_time
@@ -70,7 +71,7 @@ def test_in_the_first_quarter_of_an_hour_nobody_may_say_that_it_was_not_made(
     Generation.objects.filter(pk=never_made.pk).update(submitted_at=timezone.now().replace(hour=12, minute=0))
     never_made.refresh_from_db()
     with time_machine.travel(never_made.submitted_at + timedelta(minutes=14.9)), pytest.raises(TooSoon) as refusal:
-        decisions.settle_not_made(never_made, by=owner, reason="It is not in the list.")
+        pipeline.settle_not_made(never_made, by=owner, reason="It is not in the list.")
 
     assert decisions.may_settle_at(never_made) == never_made.submitted_at + timedelta(minutes=15)
     assert "13:15 on" in str(refusal.value) or "14:15 on" in str(refusal.value)
@@ -79,11 +80,70 @@ def test_in_the_first_quarter_of_an_hour_nobody_may_say_that_it_was_not_made(
     assert (never_made.status, money(never_made)) == (Status.UNCONFIRMED, (PRICE, 0))
 
 
+@pytest.mark.parametrize(
+    ("route", "sentence"),
+    [
+        ("predictions", "The provider's list could not be read (The call was not answered: HTTP 500), last tried "),
+        ("billings", "The provider's bill could not be read (The call was not answered: HTTP 500), last tried "),
+    ],
+)
+def test_nobody_says_that_it_was_not_made_before_list_and_bill_were_read_after_the_lag(
+    route: str, sentence: str, never_made: Generation, owner: User, wavespeed: SandboxControl
+) -> None:
+    wavespeed.arm("free_500", times=None, route=route)
+    with later():
+        lifecycle.resolve(never_made.pk)
+        never_made.refresh_from_db()
+        # It is tried again soon.
+        assert never_made.next_action_at <= timezone.now() + timedelta(minutes=5)
+
+        with pytest.raises(NotRead) as refusal:
+            decisions.settle_not_made(never_made, by=owner, reason="I do not see it.")
+
+        assert str(refusal.value).startswith(sentence)
+        # Before the lag was over it was read, which is too early.
+        assert "; last read: " in str(refusal.value)
+        assert "never" not in str(refusal.value)
+        assert str(refusal.value).endswith("Do not decide yet: it is tried again every few minutes.")
+        assert money(never_made) == (PRICE, 0)
+
+        wavespeed.disarm()
+    with later(22):
+        lifecycle.resolve(never_made.pk)
+        decisions.settle_not_made(never_made, by=owner, reason="Now I know.")
+    assert money(never_made) == (0, 0)
+
+
+def test_the_bill_is_looked_in_also_when_the_list_fails(made: Generation, wavespeed: SandboxControl) -> None:
+    Generation.objects.filter(pk=made.pk).update(next_action_at=timezone.now())
+    made.candidates.clear()
+    made.looks.all().delete()
+    UnassignedPrediction.objects.all().delete()
+    wavespeed.arm("free_500", times=None, route="predictions")
+
+    lifecycle.resolve(made.pk)
+
+    assert [each.found_by for each in decisions.candidates_of(made)] == ["bill"]
+    listed, billed = decisions.looks(made)
+    assert (listed.read_at, listed.error) == (None, "The call was not answered: HTTP 500.")
+    assert (billed.read_at is not None, billed.error) == (True, "")
+
+
+def test_what_was_never_read_in_seven_days_is_decided_by_the_bill(
+    never_made: Generation, owner: User, wavespeed: SandboxControl
+) -> None:
+    never_made.looks.all().delete()
+    with later(8 * DAY):
+        assert decisions.why_not_yet(never_made).startswith("The provider's bill was not read since it may have lagged")
+        lifecycle.resolve(never_made.pk)
+        assert decisions.why_not_yet(never_made) == ""
+
+
 def test_settled_as_not_made_it_has_failed_and_its_money_is_released(
     never_made: Generation, owner: User, wavespeed: SandboxControl
 ) -> None:
     with later():
-        decisions.settle_not_made(never_made, by=owner, reason="  It is not\n in the list. ")
+        pipeline.settle_not_made(never_made, by=owner, reason="  It is not\n in the list. ")
 
     event = never_made.events.last()
     assert (never_made.status, never_made.error_code, never_made.charged) == (Status.FAILED, "not_made", None)
@@ -98,7 +158,7 @@ def test_settled_as_not_made_it_has_failed_and_its_money_is_released(
 def test_a_decision_takes_a_reason(reason: str, never_made: Generation, owner: User) -> None:
     with later():
         with pytest.raises(ReasonMissing):
-            decisions.settle_not_made(never_made, by=owner, reason=reason)
+            pipeline.settle_not_made(never_made, by=owner, reason=reason)
         with pytest.raises(ReasonMissing):
             decisions.assign(never_made, UnassignedPrediction(), by=owner, reason=reason)
 
@@ -114,7 +174,7 @@ def test_only_owners_decide(role: Role, made: Generation) -> None:
     with later():
         for somebody in (person, stranger):
             with pytest.raises(PermissionDenied):
-                decisions.settle_not_made(made, by=somebody, reason="No.")
+                pipeline.settle_not_made(made, by=somebody, reason="No.")
             with pytest.raises(PermissionDenied):
                 decisions.assign(made, candidate, by=somebody, reason="Yes.")
             assert not decisions.may_decide(somebody, made)
@@ -127,7 +187,7 @@ def test_what_is_known_by_now_is_not_decided(made: Generation, owner: User) -> N
     lifecycle.adopt(made.pk, candidate.prediction_id, reason="The provider's answer came late.")
 
     with later(), pytest.raises(WrongStatus, match="it is processing"):
-        decisions.settle_not_made(made, by=owner, reason="Not in the list.")
+        pipeline.settle_not_made(made, by=owner, reason="Not in the list.")
     with pytest.raises(WrongStatus):
         decisions.assign(made, candidate, by=owner, reason="This one.")
     assert money(made) == (PRICE, 0)
@@ -222,7 +282,7 @@ def test_what_was_settled_as_not_made_and_comes_after_all_is_stored_and_charged(
 ) -> None:
     prediction = wavespeed.predictions()[0]["id"]
     with later():
-        decisions.settle_not_made(made, by=owner, reason="Nobody remembers it.")
+        pipeline.settle_not_made(made, by=owner, reason="Nobody remembers it.")
         assert money(made) == (0, 0)
 
         assert lifecycle.adopt(made.pk, prediction, reason="The provider's answer came late: accepted.")
@@ -246,7 +306,7 @@ def test_an_owner_may_be_wrong_and_assign_it_later(made: Generation, owner: User
     candidate = decisions.candidates_of(made)[0]
     until(lambda: lifecycle.store_unassigned(candidate.pk))
     with later():
-        decisions.settle_not_made(made, by=owner, reason="It is another film.")
+        pipeline.settle_not_made(made, by=owner, reason="It is another film.")
         decisions.assign(made, candidate, by=owner, reason="No, it is this one.")
         assert lifecycle.poll(made.pk) == Status.STORING
         assert lifecycle.store(made.pk) == Status.COMPLETED
@@ -261,7 +321,7 @@ def thrown_away(made: Generation, owner: User) -> UnassignedPrediction:
     candidate = decisions.candidates_of(made)[0]
     until(lambda: lifecycle.store_unassigned(candidate.pk))
     with later():
-        decisions.settle_not_made(made, by=owner, reason="It is another film.")
+        pipeline.settle_not_made(made, by=owner, reason="It is another film.")
     trash.trash(candidate.videos.get(), by=made.project.created_by)
     return candidate
 
@@ -327,7 +387,7 @@ def test_what_comes_after_all_and_has_failed_there_costs_what_the_bill_says(
     prediction = wavespeed.predictions()[0]["id"]
     until(lambda: wavespeed.predictions()[0]["status"] == "failed")
     with later():
-        decisions.settle_not_made(generation, by=owner, reason="Nobody remembers it.")
+        pipeline.settle_not_made(generation, by=owner, reason="Nobody remembers it.")
         lifecycle.adopt(generation.pk, prediction, reason="The provider's answer came late: accepted.")
         assert lifecycle.poll(generation.pk) is None
         generation.refresh_from_db()
@@ -405,7 +465,7 @@ def test_a_late_success_is_adjusted_to_its_bill_each_time_it_differs(
     """The refund that came before it counts, and so does what was billed after it."""
     prediction = wavespeed.predictions()[0]["id"]
     with later():
-        decisions.settle_not_made(made, by=owner, reason="Nobody remembers it.")
+        pipeline.settle_not_made(made, by=owner, reason="Nobody remembers it.")
         lifecycle.adopt(made.pk, prediction, reason="The provider's answer came late: accepted.")
         until(lambda: lifecycle.poll(made.pk) == Status.STORING)
         row = wavespeed.bill()["rows"][0]
@@ -440,7 +500,7 @@ def test_made_and_not_made_at_the_same_instant_is_decided_once(wavespeed: Sandbo
 
     def not_made() -> None:
         row = Generation.objects.get(pk=generation.pk)
-        decisions.settle_not_made(row, by=by, reason="It is not.")
+        pipeline.settle_not_made(row, by=by, reason="It is not.")
 
     told = at_once([made, not_made] * 4)
 
@@ -453,3 +513,81 @@ def test_made_and_not_made_at_the_same_instant_is_decided_once(wavespeed: Sandbo
         assert (generation.status, money(generation)) == (Status.FAILED, (0, 0))
         assert 1 <= told.count(None) <= 2
     assert provider.client().result(candidate.prediction_id).id == candidate.prediction_id
+
+
+# --- The provider's answer is not understood --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def puzzling(processing: Generation, wavespeed: SandboxControl) -> Generation:
+    """Made, and told in a way that nobody understands."""
+    until(lambda: wavespeed.predictions()[0]["status"] == "completed")
+    wavespeed.arm("result_form", times=None, form="elsewhere")
+    for _ in range(TRIES_UNTIL_LOOK):
+        lifecycle.poll(processing.pk)
+    processing.refresh_from_db()
+    assert processing.needs_look_since
+    return processing
+
+
+def test_an_owner_says_which_address_the_video_is_at(
+    puzzling: Generation, owner: User, wavespeed: SandboxControl
+) -> None:
+    (address,) = puzzling.outputs
+
+    decisions.take_output(puzzling, address, by=owner, reason="I saw it there.")
+
+    assert (puzzling.status, puzzling.needs_look_since, puzzling.events.last().by) == (Status.STORING, None, owner)
+    assert money(puzzling) == (0, PRICE)
+    lifecycle.store(puzzling.pk)
+    lifecycle.settle(puzzling.pk)
+    puzzling.refresh_from_db()
+    assert puzzling.status == Status.COMPLETED
+    assert file_sha256(puzzling) == wavespeed.predictions()[0]["output_sha256"]
+    with pytest.raises(WrongStatus):
+        decisions.take_output(puzzling, address, by=owner, reason="Again.")
+    assert money(puzzling) == (0, PRICE)
+
+
+@pytest.mark.parametrize("address", ["", "cup.mp4", "ftp://example.com/a.mp4", "http://10.0.0.1/a.mp4"])
+def test_nothing_is_taken_from_a_bad_address(address: str, puzzling: Generation, owner: User) -> None:
+    with pytest.raises(BadAddress):
+        decisions.take_output(puzzling, address, by=owner, reason="I saw it there.")
+
+    puzzling.refresh_from_db()
+    assert (puzzling.status, money(puzzling)) == (Status.PROCESSING, (PRICE, 0))
+
+
+def test_an_owner_says_that_it_ended_without_a_video_and_the_bill_settles_it(
+    puzzling: Generation, owner: User, wavespeed: SandboxControl
+) -> None:
+    decisions.end_without_video(puzzling, by=owner, reason="Their page says so.")
+
+    assert (puzzling.status, puzzling.error_code, money(puzzling)) == (Status.FAILED, "no_video", (PRICE, 0))
+    lifecycle.settle(puzzling.pk)
+    assert money(puzzling) == (PRICE, 0)
+    with time_machine.travel(timezone.now() + timedelta(hours=5)):
+        lifecycle.settle(puzzling.pk)
+    # It was billed, and never refunded.
+    assert money(puzzling) == (0, PRICE)
+
+
+def test_a_video_that_comes_after_that_is_stored_and_charged_once(
+    puzzling: Generation, owner: User, wavespeed: SandboxControl
+) -> None:
+    decisions.end_without_video(puzzling, by=owner, reason="Their page says so.")
+    wavespeed.disarm()
+
+    lifecycle.settle(puzzling.pk)
+
+    puzzling.refresh_from_db()
+    assert (puzzling.status, money(puzzling)) == (Status.STORING, (0, PRICE))
+
+
+def test_only_what_is_not_understood_is_ended_by_people(processing: Generation, owner: User) -> None:
+    with pytest.raises(WrongStatus, match="The provider is making it"):
+        decisions.end_without_video(processing, by=owner, reason="I am tired of waiting.")
+    editor = factories.member(processing.project, Role.EDITOR)
+    Generation.objects.filter(pk=processing.pk).update(needs_look_since=timezone.now())
+    with pytest.raises(PermissionDenied):
+        decisions.end_without_video(processing, by=editor, reason="I am tired of waiting.")

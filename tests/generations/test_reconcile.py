@@ -16,11 +16,11 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from generations import decisions, dispatch, lifecycle, provider, reconcile, services
+from generations import dispatch, lifecycle, provider, reconcile, services
 from generations.models import Generation, Lane, PausedEndpoint, Reconciliation, Status, UnassignedPrediction
 from projects import budgets, spend
 from projects.models import Alert, AlertKind, BudgetPeriod, Project, SpendEntry, SpendLine, Studio
-from tests import factories
+from tests import factories, pipeline
 from tests.generations.test_unassigned import show_nothing_in_the_list
 from tests.pipeline import ENDPOINT, booked, run_to_end, submit_next, until
 from tests.sandbox import SandboxControl
@@ -247,7 +247,7 @@ def test_what_was_settled_as_not_made_and_is_on_the_bill_goes_to_its_generation(
     submit_next()
     with time_machine.travel(start + timedelta(days=1)):
         generation.refresh_from_db()
-        decisions.settle_not_made(generation, by=project.created_by, reason="Nobody looked.")
+        pipeline.settle_not_made(generation, by=project.created_by, reason="Nobody looked.")
         looked = reconciled()
         until(lambda: lifecycle.poll(generation.pk) == Status.STORING)
 

@@ -10,9 +10,11 @@ import time_machine
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from generations import decisions, lifecycle, provider
+from generations import lifecycle, provider
 from generations.models import Generation, Lane, Status, UnassignedPrediction
+from generations.wavespeed import errors
 from generations.wavespeed.transport import Reply
+from tests import pipeline
 from tests.pipeline import ENDPOINT, submit_next, until
 from tests.sandbox import SandboxControl
 from wavespeed_sandbox import Sandbox
@@ -99,7 +101,7 @@ def test_what_is_listed_only_after_it_was_settled_as_not_made_is_a_late_success(
                 assert lifecycle.find_orphans() == 0
     with later(16.5):
         queued.refresh_from_db()
-        decisions.settle_not_made(queued, by=queued.project.created_by, reason="It is not in the list.")
+        pipeline.settle_not_made(queued, by=queued.project.created_by, reason="It is not in the list.")
     with later(26):
         assert lifecycle.find_orphans() == 0
         until(lambda: lifecycle.poll(queued.pk) == Status.STORING)
@@ -154,7 +156,7 @@ def test_an_orphan_of_what_was_settled_as_not_made_is_a_late_success(
     submit_next()
     with later(16):
         queued.refresh_from_db()
-        decisions.settle_not_made(queued, by=queued.project.created_by, reason="Nobody looked.")
+        pipeline.settle_not_made(queued, by=queued.project.created_by, reason="Nobody looked.")
         assert lifecycle.find_orphans() == 0
         until(lambda: lifecycle.poll(queued.pk) == Status.STORING)
 
@@ -236,3 +238,30 @@ def test_one_that_is_assigned_while_it_is_stored_leaves_nothing_behind(
 
     assert lifecycle.store_unassigned(orphan.pk) is False
     assert not orphan.videos.exists()
+
+
+def test_on_a_shared_account_what_nobody_here_asked_for_is_left_alone(
+    processing: Generation, wavespeed: SandboxControl, settings: Any
+) -> None:
+    settings.WAVESPEED_ACCOUNT_IS_SHARED = True
+    Generation.objects.filter(pk=processing.pk).update(prediction_id=None, status=Status.COMPLETED)
+
+    with time_machine.travel(timezone.now() + timedelta(minutes=10)):
+        assert lifecycle.find_orphans() == 0
+
+    assert not UnassignedPrediction.objects.exists()
+
+
+def test_a_list_without_end_is_given_up_in_bounded_time(
+    queued: Generation, wavespeed: SandboxControl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generations.wavespeed.client.MOST_LISTED", 500)
+    wavespeed.arm("free_endless", times=None, route="predictions")
+
+    with pytest.raises(errors.NotUnderstood, match="does not end: more than 500"):
+        list(provider.client().all_predictions())
+    # What is older than was asked for ends it, as the newest come first.
+    assert list(provider.client().all_predictions(created_after=timezone.now() + timedelta(days=1))) == []
+    wavespeed.arm("free_endless", times=None, route="billings")
+    with pytest.raises(errors.NotUnderstood, match="does not end: more than 500"):
+        provider.client().billings()

@@ -19,7 +19,7 @@ from generations.models import Exchange, Generation, Lane, Status, UnassignedPre
 from generations.refusals import Refused
 from projects import budgets, spend
 from projects.models import Project, SpendEntry
-from tests import factories
+from tests import factories, pipeline
 from tests.histories import histories
 from tests.pipeline import ENDPOINT, file_sha256, submit_next, until
 from tests.sandbox import SandboxControl
@@ -128,7 +128,7 @@ class Lost(RuleBasedStateMachine):
     @rule(which=WHICH)
     def decide_not_made(self, which: int) -> None:
         if generation := self.one_of(which, Status.UNCONFIRMED):
-            self.decide("not made", lambda: decisions.settle_not_made(generation, by=self.world.owner, reason="No."))
+            self.decide("not made", lambda: pipeline.settle_not_made(generation, by=self.world.owner, reason="No."))
 
     @rule(which=WHICH)
     def decide_made(self, which: int) -> None:
@@ -201,7 +201,7 @@ class Lost(RuleBasedStateMachine):
                 row = UnassignedPrediction.objects.get(prediction_id=prediction["id"])
                 decisions.assign(generation, row, by=self.world.owner, reason="It is.")
             elif generation.status == Status.UNCONFIRMED:
-                decisions.settle_not_made(generation, by=self.world.owner, reason="It was not made.")
+                pipeline.settle_not_made(generation, by=self.world.owner, reason="It was not made.")
 
     # --- Steps ---
 

@@ -21,7 +21,7 @@ from pytest_django.live_server_helper import LiveServer
 from generations import decisions, dispatch, lifecycle, provider, services, tasks, webhooks
 from generations.models import Exchange, Generation, Lane, Status
 from generations.timetable import Timetable
-from tests import factories
+from tests import factories, pipeline
 from tests.generations.wavespeed.wire import Request, envelope, serving
 from tests.pipeline import ENDPOINT, file_sha256, history, money, poll_to_end, submit_next, until
 from tests.sandbox import SandboxControl
@@ -545,7 +545,7 @@ def test_what_was_settled_as_not_made_comes_after_all_by_a_webhook(
 ) -> None:
     prediction = lose(queued, wavespeed)
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
-        decisions.settle_not_made(queued, by=queued.project.created_by, reason="Not in the list.")
+        pipeline.settle_not_made(queued, by=queued.project.created_by, reason="Not in the list.")
         assert money(queued) == (0, 0)
         sender.tell(queued.pk, prediction)
         assert due_at_once(queued)
@@ -563,7 +563,7 @@ def test_a_webhook_to_what_was_not_made_that_names_nothing_leaves_it_failed(
     other = made("Another")
     lose(other, wavespeed, "submit_drop_before")
     with time_machine.travel(timezone.now() + timedelta(minutes=16)):
-        decisions.settle_not_made(other, by=other.project.created_by, reason="Not in the list.")
+        pipeline.settle_not_made(other, by=other.project.created_by, reason="Not in the list.")
         sender.tell(other.pk, processing.prediction_id)
         assert lifecycle.poll(other.pk) is None
 

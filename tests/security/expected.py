@@ -103,6 +103,8 @@ ADMIN = {
     "admin/generations/generation/<uuid:pk>/priority/": "POST editor",
     "admin/generations/generation/<uuid:pk>/assign/": "POST owner",
     "admin/generations/generation/<uuid:pk>/not-made/": "POST owner",
+    "admin/generations/generation/<uuid:pk>/take-output/": "POST owner",
+    "admin/generations/generation/<uuid:pk>/no-video/": "POST owner",
     **section("generations/element", see="viewer", add="somewhere editor", change="editor"),
     **section("generations/video", see="viewer"),
     "admin/generations/video/<uuid:pk>/trash/": "POST editor",
@@ -181,6 +183,8 @@ API = {
     "api/v1/generations/<uuid:pk>/assign/": "POST owner",
     "api/v1/generations/<uuid:pk>/candidates/": "GET owner",
     "api/v1/generations/<uuid:pk>/not-made/": "POST owner",
+    "api/v1/generations/<uuid:pk>/take-output/": "POST owner",
+    "api/v1/generations/<uuid:pk>/no-video/": "POST owner",
     # Whoever can sign as the provider: tests/generations/api/test_webhooks.py.
     "api/v1/webhooks/wavespeed/<uuid:generation>/": "POST nobody",
     "api/v1/generations/<uuid:pk>/approve/": "POST approver",
@@ -251,6 +255,10 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "POST admin/generations/generation/<uuid:pk>/priority/": lambda world: {"priority": "1"},
     "POST admin/generations/generation/<uuid:pk>/assign/": _candidate,
     "POST admin/generations/generation/<uuid:pk>/not-made/": lambda world: REASON,
+    "POST admin/generations/generation/<uuid:pk>/take-output/": lambda world: REASON | {"address": VIDEO},
+    "POST admin/generations/generation/<uuid:pk>/no-video/": lambda world: REASON,
+    "POST api/v1/generations/<uuid:pk>/take-output/": lambda world: REASON | {"address": VIDEO},
+    "POST api/v1/generations/<uuid:pk>/no-video/": lambda world: REASON,
     "POST api/v1/generations/<uuid:pk>/assign/": _candidate,
     "POST api/v1/generations/<uuid:pk>/not-made/": lambda world: REASON,
     "POST api/v1/generations/<uuid:pk>/reject/": lambda world: {"comment": "No"},
@@ -259,6 +267,7 @@ BODIES: dict[str, Callable[[World], dict[str, Any]]] = {
     "POST admin/generations/lane/pause/": lambda world: {"reason": "The invoice looks wrong"},
     "POST admin/generations/lane/resume/": lambda world: {"reason": "It was right"},
 }
+VIDEO = "http://127.0.0.1:9/video.mp4"
 QUERIES: dict[str, Callable[[World], str]] = {
     "admin/autocomplete/": lambda world: "app_label=generations&model_name=generation&field_name=image&term=",
     "admin/search/": lambda world: "s=a",

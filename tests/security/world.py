@@ -37,7 +37,7 @@ from generations.models import (
 from projects import budgets, members, permissions
 from projects.models import Alert, AlertKind, Membership, Notification, Project, Role, Studio
 from tests import factories
-from tests.pipeline import ENDPOINT
+from tests.pipeline import ENDPOINT, list_and_bill_were_read
 
 MARK = "zebrafish"
 CONTENT = b"0123456789" * 100
@@ -158,7 +158,18 @@ def _add_generations(world: World, text: Callable[[str], str]) -> None:
         submitted_at=timezone.now() - timedelta(hours=1),
         quote=1_260_000,
     )
-    for row in (draft, failed, done, unconfirmed):
+    list_and_bill_were_read(unconfirmed)
+    puzzling = generation(
+        world,
+        text("Puzzling"),
+        Status.PROCESSING,
+        prediction_id="prediction-puzzling",
+        submitted_at=timezone.now(),
+        needs_look_since=timezone.now(),
+        needs_look_why=text("Why"),
+        error_message=text("Trouble"),
+    )
+    for row in (draft, failed, done, unconfirmed, puzzling):
         Exchange.objects.create(
             generation=row, kind=Exchange.Kind.RESULT, summary=text("Summary")[:300], detail={"message": text("Detail")}
         )
@@ -176,6 +187,7 @@ def _add_generations(world: World, text: Callable[[str], str]) -> None:
         "failed": failed,
         "done": done,
         "unconfirmed": unconfirmed,
+        "puzzling": puzzling,
         "generations.approval": Approval.objects.get(),
         "generations.video": video,
         "projects.spendentry": factories.reservation(world.project, world.people[EDITOR]),

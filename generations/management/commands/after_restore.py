@@ -17,7 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, **options: Any) -> None:
         try:
-            report = after_restore.compare()
+            report = after_restore.compare(tell=self.stderr.write)
         except errors.WaveSpeedError as error:
             raise CommandError(
                 f"The provider can't be read: {error} Nothing is submitted until this was done; try again later.",

@@ -88,7 +88,7 @@ def test_nobody_settles_it_in_the_first_15_minutes(owner: User, unconfirmed: Gen
     Generation.objects.update(submitted_at=timezone.now() - timedelta(minutes=14))
     client = client_for(owner)
     text = shown(client, page(unconfirmed))
-    assert "you can settle it as not made: until then it may still turn up" in text
+    assert "nobody can say yet that it was not made" in text
     assert "Settle as not made, and free" not in text
 
     done = client.post(do("not_made", unconfirmed), {"reason": "I can't wait"}, follow=True)
@@ -169,3 +169,29 @@ def test_a_hostile_provider_is_shown_as_text(owner_client: Client, candidate: Un
 
     for url in (UNASSIGNED, reverse("admin:generations_unassignedprediction_change", args=[candidate.pk])):
         assert hostile not in shown(owner_client, url)
+
+
+def test_the_page_says_when_list_and_bill_were_read_and_offers_nothing_before(
+    owner: User, unconfirmed: Generation
+) -> None:
+    client = client_for(owner)
+    assert "Settle as not made" in shown(client, page(unconfirmed))
+    unconfirmed.looks.filter(source="list").update(read_at=None, error="The call was not answered: HTTP 500.")
+
+    text = shown(client, page(unconfirmed))
+
+    assert "could not be read (The call was not answered: HTTP 500), last tried" in text
+    assert "last read: never. Do not decide yet" in text
+    assert "Settle as not made" not in text
+    assert "Nothing at the provider may be it" not in text
+    done = client.post(do("not_made", unconfirmed), {"reason": "I guess"}, follow=True)
+    assert "Do not decide yet" in told(done)[0]
+    unconfirmed.refresh_from_db()
+    assert unconfirmed.status == Status.UNCONFIRMED
+
+
+def test_what_is_unconfirmed_is_not_running_now(owner: User, unconfirmed: Generation) -> None:
+    lists = client_for(owner).get(reverse("admin:index")).context["lists"]
+
+    counts = {each["title"]: each["count"] for each in lists}
+    assert (counts["Running now"], counts["Unconfirmed"]) == (0, 1)

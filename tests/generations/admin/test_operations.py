@@ -21,6 +21,7 @@ from generations.models import (
     PausedEndpoint,
     PausedProject,
     Process,
+    ProviderCall,
     Reconciliation,
     Status,
     UnassignedPrediction,
@@ -220,3 +221,22 @@ def test_as_many_queries_for_thirty_rows_as_for_one(
 
     assert queries() == one
     assert one < 45
+
+
+def test_calls_to_the_provider_that_fail_are_told_with_their_beginning(owner_client: Client, running: Process) -> None:
+    now = timezone.now()
+    ProviderCall.objects.create(route="/balance", good_at=now)
+    ProviderCall.objects.create(
+        route="/predictions",
+        failing_since=now - timedelta(minutes=9),
+        failed_at=now,
+        error="The call was not answered: HTTP 500.",
+    )
+    ProviderCall.objects.create(route="/models", failing_since=now, failed_at=now, error="Too slow.")
+
+    # What began just now may pass.
+    assert titles(owner_client) == ["The provider's list can’t be had"]
+    shown = words(owner_client.get(PAGE))
+    assert "The provider's list fails since" in shown
+    assert "The call was not answered: HTTP 500. Last good answer: never Fails" in shown
+    assert "The balance Last good answer" in shown

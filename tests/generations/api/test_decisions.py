@@ -89,3 +89,17 @@ def test_an_editor_decides_nothing_and_a_stranger_sees_nothing(
     assert stranger.get(address(unconfirmed, "candidates")).status_code == 404
     unconfirmed.refresh_from_db()
     assert unconfirmed.status == Status.UNCONFIRMED
+
+
+def test_not_made_takes_what_was_really_read(owner_of_it: APIClient, unconfirmed: Generation) -> None:
+    unconfirmed.looks.filter(source="bill").update(read_at=None, error="The call was not answered: HTTP 500.")
+
+    answer = owner_of_it.post(address(unconfirmed, "not-made"), {"reason": "I guess"})
+
+    (error,) = answer.json()["errors"]
+    assert (answer.status_code, error["code"]) == (409, "not_read")
+    looks = owner_of_it.get(f"{API}/generations/{unconfirmed.pk}/").json()["looks"]
+    assert [(each["source"], each["read_at"] is not None, each["error"]) for each in looks] == [
+        ("list", True, ""),
+        ("bill", False, "The call was not answered: HTTP 500."),
+    ]
