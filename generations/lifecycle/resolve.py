@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 FoundBy = UnassignedPrediction.FoundBy
 # How many predictions that only the bill names are asked for in one look.
 ASKED_AT_MOST = 20
+MOST_CANDIDATES = 50
 # How long a list or bill that could not be read waits for the next try.
 SOON = timedelta(minutes=5)
 
@@ -168,7 +169,7 @@ def _may_be(generation: Generation, prediction: Prediction) -> bool:
 def _keep_candidates(generation: Generation, found: Found) -> None:
     """For an owner to decide. Evidence is kept only when what was found has changed."""
     several = {prediction_id: (prediction, FoundBy.LIST) for prediction_id, prediction in found.sure.items()}
-    for prediction, found_by in (found.weak | several).values():
+    for prediction, found_by in _closest(generation, (found.weak | several).values()):
         unassigned.remember(prediction, found_by=found_by, candidate_for=generation)
     now = [
         {"id": each.prediction_id, "made_at": _text(each.made_at), "found_by": each.found_by}
@@ -186,6 +187,13 @@ def _keep_candidates(generation: Generation, found: Found) -> None:
         Exchange.objects.create(
             generation=generation, kind=Exchange.Kind.LIST, summary=summary, detail={"candidates": now}
         )
+
+
+def _closest(generation: Generation, found: Iterable[tuple[Prediction, str]]) -> list[tuple[Prediction, str]]:
+    """Those made closest to the request: nobody compares more, and each is fetched."""
+    sent = generation.submitted_at or generation.created_at
+    ordered = sorted(found, key=lambda each: (abs((each[0].created_at or sent) - sent), each[0].id))
+    return ordered[:MOST_CANDIDATES]
 
 
 def _text(moment: datetime | None) -> str:

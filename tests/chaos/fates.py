@@ -24,6 +24,7 @@ def _fault(kind: str, times: int = 1, **parameters: Any) -> Fault:
 LEFT_OUT = {
     "task_endless": "it ends on the eighth day, when the provider has no result any more",
     "download_corrupt": "the provider names no checksum: a video that can't be read is fetched again, and after some tries kept as it is",
+    "free_endless": "its rows may be of every lost request, and are looked for for days",
     "upload_binary_500": "the older upload is only used where the provider has no tickets",
 }
 # Beside them, some parameters of what is in: a `charge_price` above the quote pauses the endpoint until an owner has looked at it, and a
@@ -130,6 +131,7 @@ EVERYWHERE: tuple[tuple[Fault, float], ...] = (
     (_fault("free_429"), 0.03),
     (_fault("free_garbage"), 0.03),
     (_fault("free_401"), 0.01),
+    (_fault("free_absurd", route="billings"), 0.03),
     (_fault("free_timeout", seconds=4.0), 0.01),
     (_fault("quote_price", factor=0.8), 0.05),
     (_fault("quote_price", factor=1.2), 0.05),

@@ -195,3 +195,26 @@ def test_what_is_unconfirmed_is_not_running_now(owner: User, unconfirmed: Genera
 
     counts = {each["title"]: each["count"] for each in lists}
     assert (counts["Running now"], counts["Unconfirmed"]) == (0, 1)
+
+
+def test_where_the_answer_is_not_understood_an_owner_ends_it_on_the_page(owner: User, queued: Generation) -> None:
+    address = "https://cdn.example/a.mp4?x=<b>"
+    Generation.objects.filter(pk=queued.pk).update(
+        status=Status.PROCESSING,
+        prediction_id="p" * 32,
+        submitted_at=timezone.now(),
+        needs_look_since=timezone.now(),
+        needs_look_why="Its answer names no video.",
+        outputs=[address],
+    )
+    text = shown(client_for(owner), page(queued))
+    assert "Its answer names no video." in text
+    assert "https://cdn.example/a.mp4?x=&lt;b&gt;" in text
+    viewer = factories.member(queued.project, Role.VIEWER)
+    assert "Take this video" not in shown(client_for(viewer), page(queued))
+
+    done = client_for(owner).post(do("no_video", queued), {"reason": "Their page says so"}, follow=True)
+
+    assert told(done)[0].startswith("Ended without a video.")
+    queued.refresh_from_db()
+    assert (queued.status, queued.error_code, queued.needs_look_since) == (Status.FAILED, "no_video", None)
