@@ -23,7 +23,7 @@ STORAGE, TEMPORARY = "storage", "temporary"
 def shortage() -> str:
     """Why nothing may be submitted for want of room, in a sentence for people; empty while there is room.
 
-    Two queries and one look at each disk: cheap enough for every submit, but a disk that hangs does, so hold no lock meanwhile.
+    One query and one look at each disk: cheap enough for every submit, but a disk that hangs does, so hold no lock meanwhile.
     """
     counts = _counted()
     if refused := counts["refused"]:

@@ -51,7 +51,7 @@ def test_the_api_says_why_and_since_when(queued: Generation, owner_client: Clien
 
     queued.refresh_from_db()
     told = client.get(row).json()["needs_look"]
-    assert told == {"since": f"{queued.needs_look_since:%Y-%m-%dT%H:%M:%S.%fZ}", "why": WHY}
+    assert told == {"since": f"{queued.needs_look_since:%Y-%m-%dT%H:%M:%S.%fZ}", "why": WHY, "addresses": []}
     listed = [client.get(f"/api/v1/generations/?needs_look={value}").json()["count"] for value in ("true", "false")]
     assert listed == [1, 0]
 

@@ -173,8 +173,8 @@ def test_nobody_is_told_while_nothing_waits(db: None, free: int, settings: objec
     assert not Alert.objects.exists()
 
 
-def test_it_asks_the_database_twice(project: Project, django_assert_num_queries: object) -> None:
+def test_it_asks_the_database_once(project: Project, django_assert_num_queries: object) -> None:
     generation(project, Status.PROCESSING)
 
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1):
         room.shortage()
