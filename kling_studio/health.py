@@ -201,7 +201,7 @@ CHECKS = {
     "workers": Check(_workers, "The workers' signs of life can't be read"),
     "lane": Check(_lane, "The lane can't be read"),
     "mail": Check(mail, "Which e-mails wait can't be read"),
-    "room": Check(_room, "How much room there is can't be read", keep=15),
+    "room": Check(_room, "How much room there is can't be read"),
 }
 
 

@@ -359,9 +359,11 @@ LOGGING = {
         "dramatiq": {"level": "WARNING"},
         # It warns of each request that waits for a thread.
         "waitress.queue": {"level": "ERROR"},
-        # A line a request and a line a message are for machines.
+        # A line a request, a message, a move and a booking are for machines.
         "django_structlog": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
         "kling_studio.actors": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
+        "generations.moves": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
+        "projects.spend": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
     },
 }
 logs.configure()

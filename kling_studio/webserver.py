@@ -69,6 +69,9 @@ def serve(worker: Any) -> None:
 
 def _look(worker: Any, channels: dict[int, Any]) -> None:
     worker.notify()
+    # waitress does so by the wall clock, which may go back.
+    for listener in _listeners(channels):
+        listener.maintenance(time.time())
     wasyncore.poll2(SECONDS_BETWEEN_LOOKS, channels)
 
 

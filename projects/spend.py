@@ -9,7 +9,9 @@ import uuid
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR
+from functools import partial
 
+import structlog
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
@@ -17,7 +19,9 @@ from django.db.models import QuerySet
 from projects import budgets, clock, permissions
 from projects.budgets import MAX_REASON, Figures
 from projects.models import Budget, BudgetPeriod, Enforcement, EntryKind, Project, SpendEntry, SpendLine
-from projects.money import shown
+from projects.money import shown, to_dollars
+
+log = structlog.get_logger(__name__)
 
 NEVER = datetime.max.replace(tzinfo=UTC)
 
@@ -117,6 +121,7 @@ def reserve(
     SpendLine.objects.bulk_create(
         SpendLine(entry=entry, budget_period=period, reserved_delta=amount, spent_delta=0) for period in periods
     )
+    transaction.on_commit(partial(_log, entry))
     return entry
 
 
@@ -209,7 +214,18 @@ def _book(
     SpendLine.objects.bulk_create(lines)
     for line in lines:
         budgets.add_to_period(line.budget_period_id, reserved=line.reserved_delta, spent=line.spent_delta)
+    transaction.on_commit(partial(_log, entry))
     return entry
+
+
+def _log(entry: SpendEntry) -> None:
+    log.info(
+        "booked",
+        generation=str(entry.reference),
+        kind=str(entry.kind),
+        reserved_usd=str(to_dollars(entry.reserved_delta)),
+        spent_usd=str(to_dollars(entry.spent_delta)),
+    )
 
 
 def _booked(key: str, kind: EntryKind, reference: uuid.UUID) -> SpendEntry | None:

@@ -274,6 +274,7 @@ def test_the_documented_environment_holds_no_secret() -> None:
 RULES = DEPLOY / "prometheus-rules.yml"
 
 
+@pytest.mark.services
 @pytest.mark.skipif(not shutil.which("promtool"), reason="this machine has no promtool; script/services installs it")
 def test_prometheus_loads_the_rules() -> None:
     checked = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, timeout=60)

@@ -108,7 +108,7 @@ def test_bootstrap_installs_once_and_the_second_call_is_silent_and_changes_nothi
     second, runtime = run(bootstrap, "--dev"), run(bootstrap)
 
     version = f"Python {sys.version.split()[0]}"
-    assert first.stderr.splitlines()[0] == f"script/bootstrap: installing requirements-dev.txt into .venv ({version})"
+    assert first.stderr.splitlines()[-1] == f"script/bootstrap: installing requirements-dev.txt into .venv ({version})"
     assert [(call.returncode, call.stdout, call.stderr) for call in (second, runtime)] == [(0, "", "")] * 2
     assert [each.lstat().st_ctime_ns for each in (stamp, python, key)] == made_at
     assert len(made) == 64
@@ -129,6 +129,37 @@ def test_bootstrap_after_a_failed_install_installs_again(checkout: Path) -> None
     )
     assert run(bootstrap).returncode == 0
     assert run(bootstrap).stderr == ""
+
+
+OTHER_PYTHONS = [
+    python
+    for name in ("python3.11", "python3.12", "python3.13", "python3")
+    for python in [shutil.which(name, path="/usr/bin:/usr/local/bin")]
+    if python and Path(python).resolve() != Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+]
+
+
+@pytest.mark.skipif(not OTHER_PYTHONS, reason="this machine has one Python")
+def test_bootstrap_with_another_python_makes_the_environment_anew(checkout: Path) -> None:
+    bootstrap = checkout / "script/bootstrap"
+    run(bootstrap, PYTHON=sys.executable)
+    again = run(bootstrap, PYTHON=OTHER_PYTHONS[0])
+
+    assert "installing requirements.txt into .venv" in again.stderr
+    assert (checkout / ".venv/bin/python").resolve() == Path(OTHER_PYTHONS[0]).resolve()
+    assert run(bootstrap, PYTHON=OTHER_PYTHONS[0]).stderr == ""
+    assert run(bootstrap, PYTHON="/nowhere/python").stderr.startswith("script/bootstrap: PYTHON=/nowhere/python is not")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="of what root installs")
+def test_bootstrap_run_by_root_says_so_of_a_python_that_others_cannot_run(checkout: Path) -> None:
+    """Root's own, in its home: the units would not start with it."""
+    told = run(checkout / "script/bootstrap", PYTHON=sys.executable)
+
+    base = Path(sys._base_executable).resolve()  # type: ignore[attr-defined]
+    is_closed = not all(folder.stat().st_mode & 0o001 for folder in base.parents)
+    assert ("lies where other users can't read it" in told.stderr) == is_closed
+    assert told.stderr.splitlines()[-1].startswith("script/bootstrap: installing")
 
 
 def test_bootstrap_remakes_a_venv_that_was_moved(checkout: Path) -> None:

@@ -1,7 +1,9 @@
 import uuid
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import structlog
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models, transaction
@@ -11,6 +13,9 @@ from django.utils import timezone
 from generations.models.approval import Approval
 from generations.models.element import Element
 from projects.models import Change, Project, SourceImage, Versioned, together
+from projects.money import to_dollars
+
+log = structlog.get_logger("generations.moves")
 
 
 class Status(models.TextChoices):
@@ -127,7 +132,16 @@ class GenerationQuerySet(LeasedQuerySet):
                 GenerationEvent.objects.create(
                     generation_id=pk, old_status=old, new_status=new, reason=reason[:500], by=by
                 )
+                transaction.on_commit(partial(_log_move, pk, old, new, changes))
         return moved
+
+
+def _log_move(pk: uuid.UUID, old: Status, new: Status, changes: dict[str, Any]) -> None:
+    """A line once it is so, with what it brought: what it costs, and what the provider calls it."""
+    told = {"price_usd": changes.get("quote"), "charged_usd": changes.get("charged")}
+    amounts = {name: str(to_dollars(amount)) for name, amount in told.items() if amount is not None}
+    prediction = {"prediction": found} if (found := changes.get("prediction_id")) else {}
+    log.info("generation_moved", generation=str(pk), was=str(old), status=str(new), **prediction, **amounts)
 
 
 EDITABLE = (
