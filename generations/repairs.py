@@ -124,7 +124,9 @@ def picture(image: SourceImage, broken: set[str]) -> str:
         raise NotRepaired("Its original is gone too: it has to be uploaded again.")
     with _written(), default_storage.open(getattr(image, source).name, "rb") as file:
         try:
-            made = images.normalise(cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES)
+            made = images.normalise(
+                cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_IMAGE_PIXELS
+            )
         except images.ImageRefused as error:
             raise NotRepaired(error.message) from error
     _take_picture(image, made, broken - {"original"})

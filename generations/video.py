@@ -1,15 +1,18 @@
-"""Reads finished videos: what they are, a poster, and the last frame to go on from."""
+"""Reads finished videos: what they are, a poster, and the last frame to go on from.
+
+Each is read in a process with limits (kling_studio/limited.py), as a file may say of itself what it likes.
+"""
 
 import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import av
 from av.audio.stream import AudioStream
@@ -19,11 +22,16 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, ImageStat
 
+from kling_studio import limited
+
+T = TypeVar("T")
+
 # Demuxers and protocols by name: ffmpeg also reads playlists, which name other files and addresses.
 CONTAINER_OPTIONS = {"format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm", "protocol_whitelist": "file"}
 AV_TIME_BASE = 1_000_000  # ffmpeg counts a container's time in microseconds
 MAX_PIXELS = 8192 * 8192
 MAX_FRAMES = 3_000
+THREADS = 4  # each holds frames of its own
 # What a file says of itself beyond these can't be, whatever its columns would hold.
 MAX_SECONDS = 24 * 3600
 MAX_FPS = 1_000
@@ -92,6 +100,33 @@ def probe(path: Path) -> Probe:
 
     Raises Unprobeable.
     """
+    return _read(_probe, path)
+
+
+def poster(path: Path, *, max_side: int = 960, at: float = 0.0) -> bytes:
+    """A JPEG of the first frame at or after `at` seconds; of one soon after it if that one is black. Raises Unprobeable."""
+    return _read(_poster, path, max_side, at)
+
+
+def last_frame(path: Path) -> bytes:
+    """A JPEG of the very last frame in full size, to start the next video from. Raises Unprobeable."""
+    return _read(_last_frame, path)
+
+
+def _read(reader: Callable[..., T], path: Path, *args: object) -> T:
+    """A missing file stays an OSError."""
+    if not path.stat().st_size:
+        raise Unprobeable("The file is empty.")
+    try:
+        return limited.call(reader, path.resolve(), *args)
+    except limited.OverLimits as error:
+        raise Unprobeable(error.message) from error
+
+
+# --- In a process of its own ------------------------------------------------------------------------------------------
+
+
+def _probe(path: Path) -> Probe:
     with _opened(path) as (container, stream):
         _check_complete(container, path)
         frame = next(_frames(container, stream), None)
@@ -114,8 +149,7 @@ def probe(path: Path) -> Probe:
         )
 
 
-def poster(path: Path, *, max_side: int = 960, at: float = 0.0) -> bytes:
-    """A JPEG of the first frame at or after `at` seconds; of one soon after it if that one is black."""
+def _poster(path: Path, max_side: int, at: float) -> bytes:
     with _opened(path) as (container, stream):
         if at > 0:
             container.seek(int(at * AV_TIME_BASE))
@@ -127,8 +161,7 @@ def poster(path: Path, *, max_side: int = 960, at: float = 0.0) -> bytes:
         return _jpeg(next((image for image in chain([first], images) if not _is_black(image)), first), quality=85)
 
 
-def last_frame(path: Path) -> bytes:
-    """A JPEG of the very last frame in full size, to start the next video from."""
+def _last_frame(path: Path) -> bytes:
     with _opened(path) as (container, stream):
         _check_complete(container, path)
         stream.thread_type = "AUTO"
@@ -141,9 +174,7 @@ def last_frame(path: Path) -> bytes:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """The file and its video stream; ffmpeg's errors inside become Unprobeable, a missing file stays an OSError."""
-    if not path.stat().st_size:
-        raise Unprobeable("The file is empty.")
+    """The file and its video stream; ffmpeg's errors inside become Unprobeable."""
     try:
         with av.open(f"file:{path}", "r", container_options=CONTAINER_OPTIONS, metadata_errors="replace") as container:
             yield container, _video_stream(container)
@@ -162,6 +193,7 @@ def _video_stream(container: InputContainer) -> VideoStream:
         raise Unprobeable("The video is coded in a way that is not known here.")
     if stream.width * stream.height > MAX_PIXELS:
         raise Unprobeable(f"The video says that it has {stream.width} × {stream.height} px: more than can be read.")
+    stream.codec_context.thread_count = THREADS
     stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}  # the frames may say more than the header did
     return stream
 

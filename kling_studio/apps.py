@@ -1,5 +1,8 @@
 from django.apps import AppConfig
+from django.conf import settings
 from django.utils.module_loading import import_module
+
+from kling_studio import limited
 
 
 class KlingStudioConfig(AppConfig):
@@ -7,5 +10,13 @@ class KlingStudioConfig(AppConfig):
     verbose_name = "Studio"
 
     def ready(self) -> None:
-        """Registers the system checks, which need the models."""
+        """Sets the limits of files that strangers made, and registers the system checks, which need the models."""
         import_module("kling_studio.checks")
+        limited.configure(
+            limited.Limits(
+                home=settings.STUDIO_HOME / "reading",
+                seconds=settings.READING_SECONDS,
+                megabytes=settings.READING_MEGABYTES,
+                at_once=settings.READING_AT_ONCE,
+            )
+        )

@@ -141,7 +141,12 @@ WHITENOISE_AUTOREFRESH = DEBUG
 
 TRASH_DAYS = env.int("TRASH_DAYS", default=30, validate=at_least_one)
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MEGABYTES", default=50, validate=validate.Range(min=1, max=500)) * 1_000_000
+MAX_IMAGE_PIXELS = env.int("MAX_IMAGE_MEGAPIXELS", default=220, validate=validate.Range(min=1, max=500)) * 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
+# Pictures and videos are read in processes of their own (kling_studio/limited.py): of each file, and how many on a machine at once.
+READING_SECONDS = env.int("READING_SECONDS", default=30, validate=validate.Range(min=1, max=600))
+READING_MEGABYTES = env.int("READING_MEGABYTES", default=3000, validate=validate.Range(min=500))
+READING_AT_ONCE = env.int("READING_AT_ONCE", default=2, validate=validate.Range(min=1, max=64))
 
 # --- Work -------------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,11 @@
-"""Checks a picture that somebody gave, and makes of it what the provider takes: upright, sRGB, without metadata."""
+"""Checks a picture that somebody gave, and makes of it what the provider takes: upright, sRGB, without metadata.
+
+It is decoded in a process with limits (kling_studio/limited.py); `notes` says all that was changed.
+"""
 
 import hashlib
 import io
+import math
 import re
 import struct
 import warnings
@@ -13,10 +17,17 @@ from fractions import Fraction
 from typing import BinaryIO
 
 import pillow_heif
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageCms, PngImagePlugin, UnidentifiedImageError
+
+from kling_studio import limited
+from projects import colours
 
 MAX_UPLOAD_BYTES = 50_000_000
-MAX_PIXELS = 64_000_000  # decoding takes 4 bytes for each, two or three times over
+MAX_PIXELS = 220_000_000  # some phones take 200 megapixels
+KEPT_PIXELS = 64_000_000  # what has more is scaled while it is decoded
+MAX_SCANS = 100  # of a JPEG; each is a walk over all of its pixels, and a dozen are usual
+MAX_PNG_TEXT = 1_000_000  # bytes, unpacked
+MAX_PNG_PROFILE = 16_000_000
 THUMBNAIL_SIDE = 480
 JPEG_QUALITIES = (95, 90, 85, 75, 65, 50)
 ACCEPTED = {"JPEG": ("JPEG",), "PNG": ("PNG",), "WebP": ("WEBP",), "HEIC": ("HEIF",)}
@@ -42,7 +53,14 @@ UPRIGHT = {  # EXIF orientation → what turns the picture so that its first pix
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-ORIENTATION_TAG = 0x0112
+ORIENTATION_TAG, GPS_IFD, EXIF_IFD, INTEROP_IFD = 0x0112, 0x8825, 0x8769, 0xA005
+COLOR_SPACE_TAG, UNCALIBRATED, ADOBE_RGB = 0xA001, 0xFFFF, 2
+JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others stand for data, or restart it
+START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+ZLIB = b"\x78"
+PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+MAX_UNPACKED = {**dict.fromkeys(PNG_TEXTS, MAX_PNG_TEXT), b"iCCP": MAX_PNG_PROFILE}
+PNG_ORIENTATIONS = (b"XML:com.adobe.xmp\0", b"Raw profile type exif\0")
 SIDEWAYS = {5, 6, 7, 8}
 DECODER_ERRORS = (  # what Pillow's decoders raise on damaged files; fuzzing met no other
     OSError,
@@ -58,6 +76,7 @@ DECODER_ERRORS = (  # what Pillow's decoders raise on damaged files; fuzzing met
 )
 
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_PNG_PROFILE
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
@@ -76,7 +95,10 @@ KLING_LIMITS = ImageLimits()
 
 @dataclass(frozen=True)
 class NormalisedImage:
-    """`sha256` is that of the original upload, so that the same file again is known before it is decoded."""
+    """`sha256` is that of the original upload, so that the same file again is known before it is decoded.
+
+    `notes` are sentences: all that was changed, which is nothing only if the bytes are the same, and what to look at.
+    """
 
     content: bytes
     content_type: str
@@ -92,8 +114,8 @@ class NormalisedImage:
 class ImageRefused(Exception):
     """A picture that can't be used.
 
-    `code` is empty, upload_too_large, unsupported_format, damaged, too_many_pixels, too_small, bad_aspect or too_large;
-    `message` says what was measured and what the limit is.
+    `code` is empty, upload_too_large, unsupported_format, damaged, over_limits, too_many_pixels, too_many_scans, too_small, bad_aspect or
+    too_large; `message` says what was measured and what the limit is.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -101,19 +123,37 @@ class ImageRefused(Exception):
         self.code = code
         self.message = message
 
+    def __reduce__(self) -> tuple[type["ImageRefused"], tuple[str, str]]:
+        """It comes out of another process."""
+        return ImageRefused, (self.code, self.message)
+
 
 def normalise(
-    file: BinaryIO, *, limits: ImageLimits = KLING_LIMITS, max_upload_bytes: int = MAX_UPLOAD_BYTES
+    file: BinaryIO,
+    *,
+    limits: ImageLimits = KLING_LIMITS,
+    max_upload_bytes: int = MAX_UPLOAD_BYTES,
+    max_pixels: int = MAX_PIXELS,
 ) -> NormalisedImage:
     """The picture in `file` as the provider takes it; ImageRefused if there is none that meets the limits.
 
     Names and declared types are not looked at: the content decides.
     """
     original = _read(file, max_upload_bytes)
+    _recognised(original)
+    try:
+        return limited.call(_normalised, original, limits, max_pixels)
+    except limited.OverLimits as error:
+        raise ImageRefused("over_limits", error.message) from error
+
+
+def _normalised(original: bytes, limits: ImageLimits, max_pixels: int) -> NormalisedImage:
+    """In a process of its own, whose Pillow takes this file's limit."""
+    Image.MAX_IMAGE_PIXELS = max_pixels
     original_format = _recognised(original)
     notes: list[str] = []
-    with _refusing_damage():
-        image = _decoded(original, original_format, limits, notes)
+    with _refusing_damage(max_pixels):
+        image = _decoded(original, original_format, limits, max_pixels, notes)
     lossless = original_format == "PNG" and len(original) <= limits.max_bytes
     content, extension = _encode(image, lossless, limits.max_bytes, notes)
     return NormalisedImage(
@@ -125,8 +165,13 @@ def normalise(
         sha256=hashlib.sha256(original).hexdigest(),
         original_format=original_format,
         thumbnail=_thumbnail(image),
-        notes=tuple(notes),
+        notes=tuple(notes if content == original else [_saved(original_format, extension), *notes]),
     )
+
+
+def _saved(original_format: str, extension: str) -> str:
+    format = {"png": "PNG", "jpg": "JPEG"}[extension]
+    return f"Saved anew as {format}." if format == original_format else f"Converted from {original_format} to {format}."
 
 
 def _read(file: BinaryIO, max_upload_bytes: int) -> bytes:
@@ -147,44 +192,74 @@ def _recognised(content: bytes) -> str:
 
 
 @contextmanager
-def _refusing_damage() -> Iterator[None]:
+def _refusing_damage(max_pixels: int) -> Iterator[None]:
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = int(re.findall(r"\d+", str(error))[0])
-        message = f"This picture has {pixels / 1e6:,.0f} megapixels; at most {MAX_PIXELS / 1e6:,.0f} can be read."
+        message = f"This picture has {pixels / 1e6:,.0f} megapixels; at most {max_pixels // 10**6} can be read."
         raise ImageRefused("too_many_pixels", message) from error
     except (UnidentifiedImageError, *DECODER_ERRORS) as error:
-        raise ImageRefused(
-            "damaged", "This picture is damaged or not complete: it can't be read to its end."
-        ) from error
+        raise _damaged() from error
 
 
-def _decoded(content: bytes, format: str, limits: ImageLimits, notes: list[str]) -> Image.Image:
-    source = Image.open(io.BytesIO(content), formats=ACCEPTED[format])
-    orientation = _orientation(source)
-    _check_dimensions(source.size, orientation, limits)
+def _damaged() -> ImageRefused:
+    return ImageRefused("damaged", "This picture is damaged or not complete: it can't be read to its end.")
+
+
+def _decoded(content: bytes, format: str, limits: ImageLimits, max_pixels: int, notes: list[str]) -> Image.Image:
+    if format == "JPEG":
+        content = _with_end(content)
+    has_texts = format == "PNG" and any(kind in PNG_TEXTS for kind, _ in _chunks(content))
+    readable = _readable_png(content, notes) if format == "PNG" else content
+    source = Image.open(io.BytesIO(readable), formats=ACCEPTED[format])
+    exif = _exif(source)
+    orientation = exif.get(ORIENTATION_TAG, 1) if exif.get(ORIENTATION_TAG, 1) in UPRIGHT else 1
+    _check_dimensions(source.size, orientation, limits, max_pixels)
     frames = getattr(source, "n_frames", 1)
     if frames > 1 and source.format != "MPO":  # in an MPO, phones keep depth and gain maps beside the picture
         notes.append(f"The file holds {frames} pictures or frames; only the main one is used.")
-    return _upright(_in_srgb(source, notes), orientation)
+    if orientation != 1 or source.info.get("original_orientation") not in (None, 1):
+        notes.append("Turned upright.")
+    notes += _removed(source, exif, has_texts=has_texts)
+    space = _space(source, exif, content)
+    image = _within(limits, _scaled(source, notes))
+    return _upright(_in_srgb(image, space, notes), orientation)
 
 
-def _orientation(image: Image.Image) -> int:
-    """1 to 8; a picture with broken EXIF data is still a picture, the right way up for all that we know."""
+def _exif(image: Image.Image) -> Image.Exif:
+    """Empty if it is broken: the picture is still one, the right way up for all that we know."""
     try:
-        orientation = image.getexif().get(ORIENTATION_TAG, 1)
+        return image.getexif()
     except DECODER_ERRORS:
-        return 1
-    return orientation if orientation in UPRIGHT else 1
+        return Image.Exif()
 
 
-def _check_dimensions(size: tuple[int, int], orientation: int, limits: ImageLimits) -> None:
+def _ifd(exif: Image.Exif, tag: int) -> dict[int, object]:
+    try:
+        return exif.get_ifd(tag)
+    except DECODER_ERRORS:
+        return {}
+
+
+def _removed(source: Image.Image, exif: Image.Exif, *, has_texts: bool) -> list[str]:
+    """What the file said beside the picture: whoever gives it away wants to know that it is gone."""
+    texts = [source.info.get(name) for name in ("xmp", "XML:com.adobe.xmp", "comment", "photoshop")]
+    is_located = bool(_ifd(exif, GPS_IFD)) or any("GPSLatitude" in str(text) for text in texts)
+    removed = [
+        *(["location data"] if is_located else []),
+        *(["camera data (EXIF)"] if source.info.get("exif") else []),
+        *(["texts"] if has_texts or any(texts) else []),
+    ]
+    return [f"Removed: {', '.join(removed)}."] if removed else []
+
+
+def _check_dimensions(size: tuple[int, int], orientation: int, limits: ImageLimits, max_pixels: int) -> None:
     """From the header alone, before anything is decoded."""
     width, height = reversed(size) if orientation in SIDEWAYS else size
     measured = f"This picture is {width} × {height} px"
-    if width * height > MAX_PIXELS:
-        raise ImageRefused("too_many_pixels", f"{measured}; at most {MAX_PIXELS // 10**6} megapixels can be read.")
+    if width * height > max_pixels:
+        raise ImageRefused("too_many_pixels", f"{measured}; at most {max_pixels // 10**6} megapixels can be read.")
     if min(width, height) < limits.min_side:
         raise ImageRefused("too_small", f"{measured}; each side must be at least {limits.min_side} px.")
     if max(width, height) > limits.max_aspect * min(width, height):
@@ -194,24 +269,161 @@ def _check_dimensions(size: tuple[int, int], orientation: int, limits: ImageLimi
         raise ImageRefused("bad_aspect", message)
 
 
-def _in_srgb(image: Image.Image, notes: list[str]) -> Image.Image:
+# --- Files that are odd, and whole ------------------------------------------------------------------------------------
+
+
+def _with_end(content: bytes) -> bytes:
+    """A JPEG with its end marker, if all of its picture is there; some cameras and transfers leave the marker out."""
+    scans, has_end = _structure(content)
+    if scans > MAX_SCANS:
+        message = f"This JPEG draws its picture in {scans:,} scans; at most {MAX_SCANS} can be read. Save it anew."
+        raise ImageRefused("too_many_scans", message)
+    if has_end:
+        return content
+    # What is whole looks the same whatever comes after it.
+    ended, continued = (content + more + bytes((0xFF, END_OF_IMAGE)) for more in (b"", b"\x55" * 1000))
+    with Image.open(io.BytesIO(ended)) as one, Image.open(io.BytesIO(continued)) as other:
+        if one.mode != other.mode or ImageChops.difference(one, other).getbbox(alpha_only=False):
+            raise _damaged()
+    return ended
+
+
+def _structure(content: bytes) -> tuple[int, bool]:
+    """How many scans a JPEG has, and whether it comes to its end (ITU-T T.81, B.1.1)."""
+    at, scans = 2, 0
+    while marker := JPEG_MARKER.search(content, at):
+        at, code = marker.end(), content[marker.end() - 1]
+        if code == END_OF_IMAGE:
+            return scans, True
+        scans += code == START_OF_SCAN
+        at += int.from_bytes(content[at : at + 2])
+    return scans, False
+
+
+def _readable_png(content: bytes, notes: list[str]) -> bytes:
+    """Without its texts, which may unpack to anything. Some of them tell which side is up, and stay if they are short."""
+    chunks = list(_chunks(content))
+    kept = [chunk for kind, chunk in chunks if _unpacks_to(kind, chunk) <= MAX_UNPACKED.get(kind, len(content))]
+    if any(kind == b"iCCP" and chunk not in kept for kind, chunk in chunks):
+        notes.append("The picture's colour profile can't be used: check its colours.")
+    return content[:8] + b"".join(kept)
+
+
+def _chunks(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    at = 8
+    while at < len(png):
+        end = at + 12 + int.from_bytes(png[at : at + 4])
+        yield png[at + 4 : at + 8], png[at:end]
+        at = end
+
+
+def _unpacks_to(kind: bytes, chunk: bytes) -> int:
+    """The bytes of what a chunk has packed; of a text that nobody needs, more than is allowed."""
+    if kind in PNG_TEXTS and not chunk[8:].startswith(PNG_ORIENTATIONS):
+        return MAX_PNG_TEXT + 1
+    packed = chunk.find(ZLIB, chunk.find(b"\0", 8)) if kind in MAX_UNPACKED else -1
+    try:
+        return len(zlib.decompressobj().decompress(chunk[packed:-4], MAX_PNG_PROFILE + 1)) if packed > 0 else 0
+    except zlib.error:
+        return 0  # whoever reads it will see
+
+
+def _scaled(source: Image.Image, notes: list[str]) -> Image.Image:
+    """Decoded; what has too many pixels to work with is scaled on the way."""
+    pixels, before = source.width * source.height, source.size
+    if pixels > KEPT_PIXELS:
+        factor = math.ceil(math.sqrt(pixels / KEPT_PIXELS))
+        source.draft(None, (source.width // factor, source.height // factor))  # JPEG's decoder halves by itself
+    source.load()
+    image = source
+    if image.width * image.height > KEPT_PIXELS:
+        factor = math.ceil(math.sqrt(image.width * image.height / KEPT_PIXELS))
+        image = _reducible(source).reduce(factor)
+        image.info = source.info
+    if image.size != before:
+        sizes = " to ".join(f"{width} × {height}" for width, height in (before, image.size))
+        notes.append(f"Scaled from {sizes} px: it has more than {KEPT_PIXELS // 10**6} megapixels.")
+    return image
+
+
+def _reducible(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return _grey(image)
+    if image.mode in ("1", "P", "PA"):
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image
+
+
+def _within(limits: ImageLimits, image: Image.Image) -> Image.Image:
+    """Scaling rounds, and may make a picture a pixel longer than its height allows."""
+    width = min(image.width, int(limits.max_aspect * image.height))
+    height = min(image.height, int(limits.max_aspect * image.width))
+    if (width, height) == image.size:
+        return image
+    cropped = image.crop((0, 0, width, height))
+    cropped.info = image.info
+    return cropped
+
+
+# --- Colours ----------------------------------------------------------------------------------------------------------
+
+
+def _space(source: Image.Image, exif: Image.Exif, content: bytes) -> colours.Space | None:
+    """Its colours, as it tells them beside a profile; in a PNG that counts more than its profile, else less."""
+    code = (
+        next((chunk[8:12] for kind, chunk in _chunks(content) if kind == b"cICP"), b"")
+        if source.format == "PNG"
+        else b""
+    )
+    if len(code) == 4:
+        source.info.pop("icc_profile", None)
+        return colours.by_code(code[0], code[1])
+    if source.info.get("icc_profile"):
+        return None
+    nclx = source.info.get("nclx_profile")
+    if nclx:
+        return colours.by_code(nclx["color_primaries"], nclx["transfer_characteristics"])
+    told = _ifd(exif, EXIF_IFD).get(COLOR_SPACE_TAG)
+    is_adobe = told == ADOBE_RGB or (told == UNCALIBRATED and str(_ifd(exif, INTEROP_IFD).get(1, "")).startswith("R03"))
+    return colours.adobe_rgb() if is_adobe and source.mode == "RGB" else None
+
+
+def _in_srgb(image: Image.Image, space: colours.Space | None, notes: list[str]) -> Image.Image:
     """A decoded RGB picture, or RGBA if any of it is transparent, that carries nothing but its pixels."""
-    image.load()
     alpha, profile = _alpha(image), image.info.get("icc_profile")
     image.info.pop("transparency", None)
     if image.mode.startswith("I"):
-        image = image.point(lambda value: value * (1 / 257)).convert("L")  # convert() alone would cut at 255
+        image = _grey(image)
+        notes.append("Reduced from 16 to 8 bits.")
     elif image.mode in ("1", "LA", "La"):
         image = image.convert("L")
     elif image.mode not in ("L", "RGB", "CMYK"):
         image = image.convert("RGB")
-    image = _from_profile(image, profile, notes)
+    image = _from_space(image, space, notes) if space else _from_profile(image, profile, notes)
     if image.mode != "RGB":
         image = image.convert("RGB")
     if alpha:
         image.putalpha(alpha)
+        notes.append(
+            "It has transparent parts: models differ in what they make of them; a background of your own is sure."
+        )
     image.info.clear()
     return image
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    return image.point(lambda value: value * (1 / 257)).convert("L")  # convert() alone would cut at 255
+
+
+def _from_space(image: Image.Image, space: colours.Space, notes: list[str]) -> Image.Image:
+    if space.profile is None:
+        notes.append(f"The picture tells of colours that are not known here ({space.name}): check its colours.")
+        return image
+    if space.is_hdr:
+        notes.append(
+            "It is made for very bright screens (HDR) and was brought to the usual range: check its brightness."
+        )
+    return _converted(image, space.profile, space.name, notes)
 
 
 def _alpha(image: Image.Image) -> Image.Image | None:
@@ -222,20 +434,32 @@ def _alpha(image: Image.Image) -> Image.Image | None:
 
 
 def _from_profile(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    if not profile:
-        if image.mode == "CMYK":
-            notes.append("The picture is CMYK without a colour profile: check its colours.")
-        return image
+    if profile:
+        return _converted(image, profile, "", notes)
+    if image.mode == "CMYK":
+        notes.append("The picture is CMYK without a colour profile: check its colours.")
+    return image
+
+
+def _converted(image: Image.Image, profile: bytes, name: str, notes: list[str]) -> Image.Image:
+    """By the profile; its own name is told if none is given."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
             image = image.convert("RGB")
         srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
         converted = ImageCms.profileToProfile(image, source, srgb, outputMode="RGB")
+        name = name or _printable(source.profile.profile_description or "") or "its own profile"
     except (ImageCms.PyCMSError, OSError):
         notes.append("The picture's colour profile can't be used: check its colours.")
         return image
+    if not name.startswith("sRGB"):
+        notes.append(f"Colours converted from {name} to sRGB.")
     return converted or image
+
+
+def _printable(text: str) -> str:
+    return "".join(character for character in text if character.isprintable())[:60].strip()
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -46,7 +46,9 @@ def add(
     known = _brought_back(project, digest, by)
     if known is not None and _has_files(known):
         return known, False
-    picture = images.normalise(cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES)
+    picture = images.normalise(
+        cast(BinaryIO, file), max_upload_bytes=settings.MAX_UPLOAD_BYTES, max_pixels=settings.MAX_IMAGE_PIXELS
+    )
     if known is not None:
         return _filled_again(known, picture, file, by), True
     image = SourceImage(
@@ -96,6 +98,7 @@ def _filled_again(
         row.file, row.thumbnail, row.original = image.file.name, image.thumbnail.name, image.original.name
         row.bytes, row.content_type = len(normalised.content), normalised.content_type
         row.width, row.height = normalised.width, normalised.height
+        row.notes = list(normalised.notes)
         row.archived_at = row.trashed_at = row.trashed_by = row.purged_at = None
     return row
 
