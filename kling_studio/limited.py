@@ -194,7 +194,8 @@ class _Server:
     def _start(self) -> None:
         if self._control and self._process:
             self._control.close()
-            self._process.poll()  # takes note of its end
+            self._process.kill()
+            self._process.wait()
         self._control, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(  # noqa: S603
