@@ -9,6 +9,6 @@ def say_that_it_was_saved_anew(apps, schema_editor):
 
 
 class Migration(migrations.Migration):
-    dependencies = [("projects", "0007_versions")]
+    dependencies = [("projects", "0008_idempotency_holder")]
 
     operations = [migrations.RunPython(say_that_it_was_saved_anew, migrations.RunPython.noop)]
