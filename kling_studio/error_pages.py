@@ -43,6 +43,9 @@ CSRF = (
 )
 
 
+STYLES: list[str] = settings.UNFOLD["STYLES"]  # type: ignore[assignment]  # as the settings have them
+
+
 def page(request: HttpRequest, status: int, sentence: str = "") -> HttpResponse:
     """The page of an error; `sentence` is for people, and says more than what the status alone does."""
     sentence = sentence or SENTENCES[status]
@@ -56,7 +59,7 @@ def _look(request: HttpRequest, status: int) -> dict[str, Any]:
     """What a page of the admin gets from its site, without a question to the database."""
     return {
         "site_title": settings.UNFOLD["SITE_TITLE"],
-        "styles": [import_string(path)(request) for path in settings.UNFOLD["STYLES"]],
+        "styles": [import_string(path)(request) for path in STYLES],
         "site_favicons": [{"rel": "icon", "type": "image/svg+xml", "href": static("studio/favicon.svg")}],
         "home": reverse("admin:index"),
         # Of a request that can't be read, the host may be what can't be read.

@@ -169,7 +169,7 @@ def _raise_limit(budget: Budget, by: User) -> Help:
         return Help(f"Raise the limit of “{budget.title}”, or top it up", page)
     owners = permissions.studio_owners()
     if budget.project and budget.user:
-        owners = permissions.who_may("manage", budget.project).exclude(pk=budget.user_id)
+        owners = permissions.who_may("manage", budget.project).exclude(pk=budget.user.pk)
     return Help(f"The limit of “{budget.title}” can be raised by: {names(owners)}.")
 
 
