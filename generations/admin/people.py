@@ -2,12 +2,17 @@
 
 from typing import Any
 
+from django import forms
 from django.contrib import admin, messages
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import User
+from django.core import signing
 from django.core.exceptions import PermissionDenied
+from django.forms.models import model_to_dict
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 from unfold.forms import UserChangeForm, UserCreationForm
@@ -16,18 +21,64 @@ from generations import services
 from projects import members, permissions, tokens
 from projects.admin.access import StudioAdmin, access, person, sentence
 from projects.admin.asking import ask
+from projects.admin.versions import SEEN, SeesVersion, VersionedAdmin
 from projects.forms import SomebodysPasswordForm
 from projects.members import MembershipRefused
+from projects.models import Change
 
 admin.site.unregister(User)
 FOUND = 302
 
 
+class UserForm(SeesVersion, UserChangeForm):
+    """A user has no version of ours: the page carries what it shows, signed."""
+
+    seen_version = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.initial[SEEN] = self.seen_now(self.instance)
+
+    @property
+    def row(self) -> User | None:
+        return None if self.instance._state.adding else self.instance
+
+    def locked(self, row: User) -> User:
+        return User.objects.select_for_update(no_key=True).get(pk=row.pk)
+
+    def take(self, now: User) -> None:
+        self.instance = now
+        self.initial.update(model_to_dict(now, fields=list(self.fields)))
+
+    def seen_now(self, now: User) -> str:
+        return signing.dumps(self._values(now)) if now.pk else ""
+
+    def changes_since(self, now: User, seen: str) -> dict[str, Change]:
+        try:
+            old = signing.loads(seen)
+        except signing.BadSignature:
+            return {}
+        last = LogEntry.objects.filter(content_type__model="user", object_id=str(now.pk)).select_related("user").first()
+        by, at = (last.user, last.action_time) if last else (None, timezone.now())
+        values = self._values(now).items()
+        return {name: Change(old[name], new, by, at) for name, new in values if name in old and old[name] != new}
+
+    def _values(self, user: User) -> dict[str, Any]:
+        columns = {name for name in self.fields if name not in {SEEN, "password", "groups", "user_permissions"}}
+        values = {name: getattr(user, name) for name in columns if hasattr(user, name)}
+        return {**values, "groups": sorted(user.groups.values_list("pk", flat=True))}
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        self.require_fresh()
+        return cleaned
+
+
 @admin.register(User)
-class UserAdmin(StudioAdmin, DjangoUserAdmin):
+class UserAdmin(VersionedAdmin, StudioAdmin, DjangoUserAdmin):
     """For studio owners. Only superusers touch superusers: nobody gives themselves more than they have."""
 
-    form, add_form, change_password_form = UserChangeForm, UserCreationForm, SomebodysPasswordForm
+    form, add_form, change_password_form = UserForm, UserCreationForm, SomebodysPasswordForm
     list_display = ["username", "full_name", "email", "kind", "is_active", "seen"]
     list_filter = ["is_active"]
     search_fields = ["username", "first_name", "last_name", "email"]

@@ -21,38 +21,49 @@ class SeesVersion(forms.BaseForm):
     columns: dict[str, str] = {}
 
     @property
-    def row(self) -> Versioned | None:
+    def row(self) -> Model | None:
         raise NotImplementedError
 
-    def take(self, now: Versioned) -> None:
+    def take(self, now: Any) -> None:
         """Goes on with the row as it is now."""
 
     def require_fresh(self) -> None:
         """Raises `ValidationError` if somebody changed meanwhile what this form shows."""
         if self.row is None:
             return
-        now = type(self.row).locked(self.row.pk)
+        now = self.locked(self.row)
         self.take(now)
         seen = self.cleaned_data.get(SEEN)
-        if seen is None or seen == now.version:
-            return
-        changes = {
-            name: change
-            for column, change in now.changes_since(seen).items()
-            if (name := self.columns.get(column, column)) in self.fields
-        }
-        if changes:
-            self._show_theirs(now, changes)
-            raise forms.ValidationError(self._sentences(now, changes))
+        changes = self.changes_since(now, seen) if seen else {}
+        shown = {name: change for name, change in changes.items() if name in self.fields}
+        if shown:
+            self._show_theirs(now, shown)
+            raise forms.ValidationError(self._sentences(now, shown))
 
-    def _show_theirs(self, now: Versioned, changes: dict[str, Change]) -> None:
+    def locked(self, row: Any) -> Any:
+        return type(row).locked(row.pk)
+
+    def changes_since(self, now: Any, seen: Any) -> dict[str, Change]:
+        """By field."""
+        if seen == now.version:
+            return {}
+        return {self.columns.get(column, column): change for column, change in now.changes_since(seen).items()}
+
+    def seen_now(self, now: Any) -> str:
+        return str(now.version)
+
+    @property
+    def changed_data(self) -> list[str]:  # Django's is cached, and may be read before `take`
+        return [name for name, bound in self._bound_items() if name != SEEN and bound._has_changed()]  # type: ignore[attr-defined]
+
+    def _show_theirs(self, now: Any, changes: dict[str, Change]) -> None:
         """What the person left alone shows what is there now; what they typed stays, and is saved when they save again."""
         data: Any = self.data
         self.data = data = data.copy()
         for name, change in changes.items():
             if not self._is_touched(name, change.old):
                 self._put(name, change.new)
-        data[self.add_prefix(SEEN)] = str(now.version)
+        data[self.add_prefix(SEEN)] = self.seen_now(now)
 
     def _is_touched(self, name: str, old: Any) -> bool:
         field, typed = self.fields[name], self[name].data
@@ -71,7 +82,7 @@ class SeesVersion(forms.BaseForm):
             prepared = field.prepare_value(value)
             data[key] = "" if prepared is None else str(prepared)
 
-    def _sentences(self, now: Versioned, changes: dict[str, Change]) -> list[str]:
+    def _sentences(self, now: Any, changes: dict[str, Change]) -> list[str]:
         return [
             f"Nothing was saved: this {now._meta.verbose_name} was changed after you opened this page.",
             *(self._sentence(name, change) for name, change in changes.items()),
@@ -116,7 +127,7 @@ class VersionedForm(SeesVersion, forms.ModelForm):
     def row(self) -> Versioned | None:
         return None if self.instance._state.adding else self.instance
 
-    def take(self, now: Versioned) -> None:
+    def take(self, now: Any) -> None:
         self.instance = now
         self.initial.update(model_to_dict(now, fields=list(self.fields)))
 
@@ -124,10 +135,6 @@ class VersionedForm(SeesVersion, forms.ModelForm):
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         self.require_fresh()
         return cleaned
-
-    @property
-    def changed_data(self) -> list[str]:  # type: ignore[override]  # Django's is cached, and may be read before `take`
-        return [name for name, bound in self._bound_items() if name != SEEN and bound._has_changed()]  # type: ignore[attr-defined]
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
 from generations import elements, services
 from generations.models import Element, Generation
-from projects import budgets, members, projects, source_images
+from projects import budgets, members, permissions, projects, source_images
 from projects.models import Project, Role, Studio
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -231,3 +231,25 @@ def test_shots_and_elements_of_a_draft(client: Client, draft: Generation, projec
     assert form.shots()[:2] == [{"prompt": "Wide", "duration": "2"}, {"prompt": "Close", "duration": "3"}]
     assert form["element_list"].value() == [str(cup.pk)]
     assert (form["prompt"].value(), form["tags"].value()) == ("", "mine")
+
+
+def test_a_right_that_was_taken_meanwhile_does_not_come_back(owner_client: Client, studio_owner: User) -> None:
+    group = Group.objects.get_or_create(name=permissions.STUDIO_OWNERS)[0]
+    boss = factories.UserFactory(username="boss", is_staff=True)
+    boss.groups.add(group)
+    page = reverse("admin:auth_user_change", args=[boss.pk])
+    typed = opened(owner_client, page) | {"first_name": "Bo"}
+    owner_client.post(page, opened(owner_client, page) | {"groups": [], "email": "b@example.com"})
+
+    response = owner_client.post(page, typed)
+
+    boss.refresh_from_db()
+    assert (response.status_code, boss.first_name, boss.email) == (200, "", "b@example.com")
+    assert not boss.groups.exists()
+    assert "Groups is empty now (olive, " in told(response)
+    assert "Email address is “b@example.com” now (olive, " in told(response)
+    form = response.context["adminform"].form
+    again = {name: form[name].value() for name in form.fields if form[name].value() not in (None, False, [])}
+    assert owner_client.post(page, again).status_code == 302
+    boss.refresh_from_db()
+    assert (boss.first_name, boss.email, boss.groups.exists()) == ("Bo", "b@example.com", False)
