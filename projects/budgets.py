@@ -21,6 +21,8 @@ from projects.versions import Expected
 
 # As many characters as the column takes.
 MAX_REASON = 300
+# Periods of a top-up that are told one by one; nobody reads more.
+MOST_SPANS = 12
 
 
 @dataclass(frozen=True)
@@ -154,6 +156,17 @@ def _check_top_up(top_up: TopUp, now: datetime) -> None:
         errors["ends_at"] = "A top-up ends after it starts: give a later end."
     if errors:
         raise ValidationError(errors)
+
+
+def top_up_by_period(budget: Budget, starts_at: datetime | None, ends_at: datetime) -> list[tuple[datetime, datetime]]:
+    """From when to when a top-up would raise the limit, for each period that it lies in: in each of them the whole amount counts."""
+    begin = starts_at or clock.now()
+    spans: list[tuple[datetime, datetime]] = []
+    while begin < ends_at and len(spans) < MOST_SPANS:
+        turn = budget.bounds(None, begin)[1] or ends_at
+        spans.append((begin, min(turn, ends_at)))
+        begin = turn
+    return spans
 
 
 def end_top_up(top_up: TopUp, *, by: User, expected: Expected = None) -> None:

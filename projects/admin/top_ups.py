@@ -45,11 +45,41 @@ class TopUpForm(forms.Form):
 
     def __init__(self, budget: Budget, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.zone = budget.time_zone()
+        self.budget, self.zone = budget, budget.time_zone()
         self.fields["last_day"].help_text = (
             f"It ends by itself at the midnight after this day, in {self.zone}. "
             "If a new period begins before, the top-up counts in that one again."
         )
+
+    def spans(self) -> list[tuple[datetime, datetime]]:
+        """The part of the top-up in each budget period."""
+        if not {"amount", "last_day"} <= self.cleaned_data.keys():
+            return []
+        return budgets.top_up_by_period(self.budget, self.starts_at(), self.ends_at())
+
+    def is_agreed(self) -> bool:
+        """Within one period there is nothing to ask; over the turn of one the amount counts again, which people don't expect."""
+        return len(self.spans()) <= 1 or self.data.get("agreed") == self._agreement()
+
+    def _agreement(self) -> str:
+        """What was told when it was agreed to: another amount or another day is asked about anew."""
+        return f"{self.cleaned_data['amount']} {self.cleaned_data['first_day']} {self.cleaned_data['last_day']}"
+
+    def question(self) -> dict[str, Any]:
+        """What is to be confirmed; nothing while something is wrong."""
+        spans = self.spans() if self.is_valid() else []
+        if len(spans) < 2:
+            return {}
+        lines = [
+            f"{amount(self.cleaned_data['amount'])} from {self._told(begin)} to {self._told(end)}"
+            for begin, end in spans
+        ]
+        if spans[-1][1] < self.ends_at():
+            lines.append("and so on, in each period until the end")
+        return {"lines": lines, "agreed": self._agreement()}
+
+    def _told(self, moment: datetime) -> str:
+        return f"{moment.astimezone(self.zone):%-d %B %Y, %H:%M}"
 
     def starts_at(self) -> datetime | None:
         day = self.cleaned_data["first_day"]
@@ -123,13 +153,15 @@ class WithTopUps(StudioAdmin):
         if budget.archived_at or not permissions.may_change_budget(person(request), budget):
             raise PermissionDenied
         form = TopUpForm(budget, request.POST or None, initial={"last_day": _last_day(budget)})
-        if request.method == "POST" and form.is_valid() and self._topped_up(request, budget, form):
+        is_agreed = request.method == "POST" and form.is_valid() and form.is_agreed()
+        if is_agreed and self._topped_up(request, budget, form):
             return HttpResponseRedirect(reverse("admin:projects_budget_change", args=[budget.pk]))
         context = {
             **self.admin_site.each_context(request),
             "opts": self.opts,
             "title": f"Top up: {budget}",
             "form": form,
+            "question": form.question() if request.method == "POST" and not is_agreed else {},
             "save_label": "Top up",
             "explanation": "Raises the limit for a while, and ends by itself. To raise it for good, change the limit instead.",
         }

@@ -57,6 +57,33 @@ def test_top_up_lasts_until_the_midnight_of_the_project(owner_client: Client, bu
     assert "$12.50" in text_of(owner_client.get(reverse("admin:projects_budget_changelist")))
 
 
+def test_a_top_up_over_the_turn_of_a_period_is_told_line_by_line_first(owner_client: Client, budget: Budget) -> None:
+    wanted = {"amount": "10", "last_day": "2026-12-05", "reason": "The fair"}
+
+    asked = owner_client.post(form_of(budget), wanted)
+
+    assert not TopUp.objects.exists()
+    assert "to 1 December 2026, 00:00</li>" in text_of(asked)
+    assert "$10.00 from 1 December 2026, 00:00 to 6 December 2026, 00:00" in text_of(asked)
+    agreed = asked.context["question"]["agreed"]
+    again = owner_client.post(form_of(budget), {**wanted, "amount": "100", "agreed": agreed})
+    assert not TopUp.objects.exists()
+    assert "$100.00 from 1 December 2026" in text_of(again), "another amount is asked about anew"
+
+    owner_client.post(form_of(budget), {**wanted, "agreed": agreed})
+    assert TopUp.objects.get().ends_at == datetime(2026, 12, 6, 8, tzinfo=UTC)
+
+
+def test_a_top_up_of_many_periods_is_told_by_its_first_ones(project: Project) -> None:
+    with time_machine.travel(NOON, tick=False):
+        budget = factories.budget(project, DOLLAR, period=Period.DAY)
+        spans = budgets.top_up_by_period(budget, None, NOON + timedelta(days=3650))
+        total = budgets.top_up_by_period(factories.budget(project, DOLLAR), None, NOON + timedelta(days=3650))
+
+    assert (len(spans), spans[0]) == (12, (NOON, datetime(2026, 11, 23, tzinfo=UTC)))
+    assert total == [(NOON, NOON + timedelta(days=3650))]
+
+
 def test_top_up_to_come_is_shown_as_that(owner_client: Client, budget: Budget) -> None:
     fields = {"amount": "1", "first_day": "2026-11-23", "last_day": "2026-11-23", "reason": "The fair"}
     answer = owner_client.post(form_of(budget), fields, follow=True)
