@@ -23,7 +23,6 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.log import log_response
-from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.utils import OpenApiParameter
@@ -32,18 +31,17 @@ from drf_standardized_errors.handler import ExceptionHandler as StandardHandler
 from knox.auth import TokenAuthentication as KnoxAuthentication
 from rest_framework import exceptions, serializers, status
 from rest_framework.authentication import SessionAuthentication
-from rest_framework.filters import OrderingFilter
-from rest_framework.pagination import PageNumberPagination
+from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import JSONParser as PlainJSONParser
 from rest_framework.parsers import MultiPartParser as PlainMultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.throttling import UserRateThrottle
-from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from kling_studio import throttling, unanswered
+from kling_studio.query import Filters, Ordering, Pages, require_known
 from projects.versions import Stale
 
 log = structlog.get_logger(__name__)
@@ -266,30 +264,6 @@ def expected_versions(header: str | None) -> frozenset[int] | None:
     return frozenset(int(tag[1]) for tag in tags if tag and tag[1].isascii() and tag[1].isdigit() and len(tag[1]) < 12)
 
 
-# --- Lists ------------------------------------------------------------------------------------------------------------
-
-
-class Pages(PageNumberPagination):
-    page_size = 50
-    page_size_query_param = "page_size"
-    max_page_size = 200
-
-
-class Ordering(OrderingFilter):
-    """Refuses what can't be ordered by, and ends with the id, so that no row is on two pages."""
-
-    def get_ordering(self, request: Request, queryset: QuerySet[Any], view: APIView) -> Any:
-        asked = [name.strip() for name in request.query_params.get(self.ordering_param, "").split(",") if name.strip()]
-        valid = dict(self.get_valid_fields(queryset, view, {"request": request}))
-        for name in asked:
-            if name.removeprefix("-") not in valid:
-                detail = (
-                    f"“{name[:80]}” is nothing to order by. Take: {', '.join(valid)}; with “-” the other way round."
-                )
-                raise exceptions.ValidationError({self.ordering_param: [detail]})
-        return [*asked, "id"] if asked else self.get_default_ordering(view)
-
-
 class Throttle(UserRateThrottle):
     """Per person and process: a runaway loop is stopped, a page that polls is not."""
 
@@ -359,6 +333,13 @@ def _is_conditional(view: Any) -> bool:
     return getattr(getattr(view, getattr(view, "action", "") or "", None), "is_conditional", False)
 
 
+class AlwaysJson(DefaultContentNegotiation):
+    """Answers are JSON, and a download is what its address says, whatever `Accept` or `?format=` ask for."""
+
+    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
 class Api(Options, GenericViewSet):
     """What every view of the API is.
 
@@ -368,8 +349,12 @@ class Api(Options, GenericViewSet):
 
     authentication_classes = [TokenAuthentication, SessionAuthentication]
     parser_classes: Any = [JSONParser]
-    filter_backends: Any = [DjangoFilterBackend, Ordering]
+    content_negotiation_class = AlwaysJson
+    filter_backends: Any = [Filters, Ordering]
     pagination_class = Pages
+    # The actions that answer with pages, and what else stands behind the `?`, by action.
+    paged: tuple[str, ...] = ("list",)
+    queries: Mapping[str, Iterable[str]] = {}
     throttle_classes = [Throttle]
     schema = Schema()
     lookup_value_converter = "uuid"
@@ -380,12 +365,24 @@ class Api(Options, GenericViewSet):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
+        if request.method != "OPTIONS":
+            require_known(request, self.query_parameters())
         if request.method not in SAFE_METHODS and "If-Match" in request.headers and not _is_conditional(self):
             raise ApiError(
                 status.HTTP_400_BAD_REQUEST,
                 "if_match_not_taken",
                 "If-Match would be ignored here: leave it out. The API's documentation says where it is taken.",
             )
+
+    def query_parameters(self) -> dict[str, bool]:
+        """What may stand behind the `?`, and whether several times."""
+        taken: dict[str, bool] = {}
+        if self.action == "list":
+            for backend in self.filter_backends:
+                taken |= backend().taken(self)
+        if self.action in self.paged:
+            taken |= {"page": False, "page_size": False}
+        return taken | dict.fromkeys(self.queries.get(self.action, ()), False)
 
     @property
     def expected(self) -> frozenset[int] | None:

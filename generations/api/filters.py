@@ -3,7 +3,7 @@ from django.db.models import QuerySet
 
 from generations import services
 from generations.models import Approval, Element, Generation, Status, Video
-from projects.api.filters import ArchivedFilter, MomentFilter, TagFilter
+from projects.api.filters import ArchivedFilter, MomentFilter, SwitchFilter, TagFilter
 
 
 class GenerationFilter(django_filters.FilterSet):
@@ -11,7 +11,7 @@ class GenerationFilter(django_filters.FilterSet):
     # Of a column of its own no row comes twice, and DISTINCT would sort every row by every column.
     status = django_filters.MultipleChoiceFilter(choices=Status.choices, distinct=False)
     tag = TagFilter()
-    needs_look = django_filters.BooleanFilter(
+    needs_look = SwitchFilter(
         field_name="needs_look_since", lookup_expr="isnull", exclude=True, label="true: those that wait for a person"
     )
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
@@ -34,7 +34,8 @@ class VideoFilter(django_filters.FilterSet):
     """What is in the trash, or was deleted from it, is left out unless it is asked for."""
 
     project = django_filters.UUIDFilter(field_name="generation__project")
-    trashed = django_filters.BooleanFilter(method="by_trashed", label="true: those in the trash instead of the others")
+    generation = django_filters.UUIDFilter()
+    trashed = SwitchFilter(method="by_trashed", label="true: those in the trash instead of the others")
     created_after = MomentFilter(field_name="created_at", lookup_expr="gte")
     created_before = MomentFilter(field_name="created_at", lookup_expr="lt")
 
@@ -53,7 +54,7 @@ class VideoFilter(django_filters.FilterSet):
 class ApprovalFilter(django_filters.FilterSet):
     project = django_filters.UUIDFilter()
     decision = django_filters.MultipleChoiceFilter(choices=Approval.Decision.choices, distinct=False)
-    for_me = django_filters.BooleanFilter(method="by_for_me", label="true: those that you may decide about now")
+    for_me = SwitchFilter(method="by_for_me", label="true: those that you may decide about now")
 
     class Meta:
         model = Approval

@@ -9,7 +9,6 @@ from django.http import FileResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
-from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -137,18 +136,14 @@ class Spend:
         return reports.Row("", "", self.report.totals)
 
 
-class AlwaysJson(DefaultContentNegotiation):
-    """Errors are JSON, and a download is what its address says, whatever `Accept` asks for."""
-
-    def select_renderer(self, request: Request, renderers: Any, format_suffix: str | None = None) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
 class SpendViewSet(Api):
     serializer_class = SpendSerializer
     queryset = None
     filter_backends = []
-    content_negotiation_class = AlwaysJson
+    queries = {
+        **dict.fromkeys(("retrieve", "breakdown_csv", "breakdown_xlsx"), ("from", "to", "by")),
+        **dict.fromkeys(("entries_csv", "entries_xlsx", "focus_csv"), ("from", "to")),
+    }
 
     @cached_property
     def scope(self) -> reports.Scope:

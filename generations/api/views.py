@@ -149,6 +149,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Generation.objects.none()
     serializer_class = GenerationSerializer
     filterset_class = GenerationFilter
+    paged = ("list", "candidates", "events")
     prices: services.Prices | None = None
     ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
 

@@ -69,6 +69,10 @@ class WaveSpeedWebhook(Api):
         webhooks.receive(generation, headers, body, path=raw.path)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
+    def query_parameters(self) -> dict[str, bool]:
+        """The provider's own affair."""
+        return dict.fromkeys(self.request.query_params, True)
+
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         metrics.webhook(OUTCOMES.get(response.status_code, "unreadable"))
         return super().finalize_response(request, response, *args, **kwargs)

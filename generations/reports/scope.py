@@ -70,7 +70,8 @@ class Days:
     last: date
 
     def __post_init__(self) -> None:
-        for name, day in (("from", self.first), ("to", self.last)):
+        # `to` first: who gives it alone has the beginning of its month as `from`.
+        for name, day in (("to", self.last), ("from", self.first)):
             if not EARLIEST <= day <= LATEST:
                 raise ValidationError({name: f"Take a day from {EARLIEST} to {LATEST}; {day} is none."})
         if self.last < self.first:

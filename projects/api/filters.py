@@ -1,7 +1,9 @@
+import re
 from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
+from django import forms
 from django.core.exceptions import ValidationError
 from django.db import connection
 from django.db.models import QuerySet
@@ -14,10 +16,25 @@ from projects.models import SourceImage
 TAGGED = "SELECT tagged.id FROM {table} AS tagged, json_each(tagged.tags) AS tag WHERE tag.value = %s"
 
 
+class SwitchField(forms.Field):
+    """true or false; what else people write for them would have to be guessed."""
+
+    default_error_messages = {"invalid": "Give true or false."}
+
+    def to_python(self, value: str | None) -> bool | None:
+        if value in (None, "", "true", "false"):
+            return {"true": True, "false": False}.get(value or "")
+        raise ValidationError(self.error_messages["invalid"], code="invalid")
+
+
+class SwitchFilter(django_filters.BooleanFilter):
+    field_class = SwitchField
+
+
 class ArchivedFilter(django_filters.FilterSet):
     """Archived rows are left out unless they are asked for."""
 
-    archived = django_filters.BooleanFilter(method="by_archived", label="true: the archived ones instead of the others")
+    archived = SwitchFilter(method="by_archived", label="true: the archived ones instead of the others")
 
     def filter_queryset(self, queryset: QuerySet) -> QuerySet:
         queryset = super().filter_queryset(queryset)
@@ -52,11 +69,20 @@ class MomentField(IsoDateTimeField):
     """A moment in UTC: PostgreSQL refuses offsets beyond 16 hours, and no calendar has a year 0."""
 
     def to_python(self, value: Any) -> datetime | None:
-        moment: datetime | None = super().to_python(value)
+        try:
+            moment: datetime | None = super().to_python(value)
+        except ValidationError as error:
+            raise ValidationError(self._hint(str(value)), code="invalid", params={"plus": "%2B"}) from error
         try:
             return moment.astimezone(UTC) if moment else None
         except OverflowError as error:
             raise ValidationError(self.error_messages["invalid"], code="invalid") from error
+
+    @staticmethod
+    def _hint(value: str) -> str:
+        if re.search(r" \d\d:?\d\d$", value):
+            return "In an address a + stands for a space: write %(plus)s for it, or the moment in UTC, 2026-11-28T00:00:00Z."
+        return "Give a moment such as 2026-11-28T00:00:00Z."
 
 
 class MomentFilter(django_filters.IsoDateTimeFilter):
