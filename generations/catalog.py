@@ -377,6 +377,10 @@ class Endpoint:
     rules: tuple[Rule, ...]
     pricing: Pricing
     usual_seconds: int  # how long a generation usually takes: what polling is paced by
+    picture: tuple[int, int] = (
+        3840,
+        2160,
+    )  # the long and the short side that it makes, in pixels, of a picture of 16:9
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What owners decide of a request whose reply was lost: which prediction it became, or that it was not made. Kept with who and why."""
 
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from django.contrib.auth.models import User
@@ -8,7 +9,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from generations import lifecycle, provider, tasks
-from generations.models import Generation, Look, Status, UnassignedPrediction
+from generations.models import Generation, GenerationEvent, Look, Status, UnassignedPrediction, Video
 from generations.refusals import BadAddress, NoCandidate, NotRead, ReasonMissing, TooSoon, WrongStatus
 from generations.wavespeed.redaction import Redactor
 from projects import fetch, permissions, spend
@@ -174,6 +175,84 @@ def _require_puzzling(generation: Generation) -> None:
         raise WrongStatus("The provider is making it, as far as its answers tell. There is nothing to decide.")
     if not _is_puzzling(generation):
         raise _wrong(generation)
+
+
+# --- What came in place of a video -------------------------------------------------------------------------------------
+
+
+def may_take_as_it_is(user: User, generation: Generation) -> bool:
+    """Whether `user` may take what came as it is, and something came."""
+    return permissions.may(user, "manage", generation.project) and _can_be_taken(generation)
+
+
+@transaction.atomic
+def take_as_it_is(generation: Generation, *, by: User, reason: str) -> None:
+    """What came in place of its video is taken: the studio stops trying. What can't be read becomes a video that says so.
+
+    Also of a video that an earlier version of the studio stored although it can't be read: then the checks of the storage let it be.
+    Raises `WrongStatus`, `ReasonMissing`, `PermissionDenied`.
+    """
+    permissions.require(by, "manage", generation.project)
+    words = _reason(reason)
+    Generation.objects.select_for_update().get(pk=generation.pk)
+    generation.refresh_from_db()
+    if not _can_be_taken(generation):
+        raise WrongStatus(
+            "There is nothing to take as it is: nothing came whole, or its video can be read. Look at it again."
+        )
+    if generation.status == Status.STORING:
+        _take_what_came(generation)
+        for name in lifecycle.forget_refused(generation):
+            transaction.on_commit(partial(lifecycle.delete_refused, name), robust=True)
+    told = f"Decided by an owner: taken as it is. {words}"
+    now = timezone.now()
+    unreadable = generation.videos.exclude(probe_error="").filter(taken_as_it_is_at=None)
+    unreadable.update(taken_as_it_is_at=now)
+    if generation.status == Status.STORING:
+        moved = Generation.objects.move(
+            generation.pk,
+            Status.STORING,
+            Status.COMPLETED,
+            reason=told,
+            by=by,
+            next_action_at=None,
+            completed_at=now,
+        )
+        if not moved:
+            raise _wrong(generation)
+    else:
+        status = generation.status
+        GenerationEvent.objects.create(
+            generation=generation, old_status=status, new_status=status, reason=told[:500], by=by
+        )
+    generation.refresh_from_db()
+
+
+def _can_be_taken(generation: Generation) -> bool:
+    if generation.status == Status.STORING:
+        return generation.videos.exists() or generation.refused_outputs.exclude(file="").exists()
+    unreadable = generation.videos.exclude(probe_error="").filter(taken_as_it_is_at=None, purged_at=None)
+    return generation.status == Status.COMPLETED and unreadable.exists()
+
+
+def _take_what_came(generation: Generation) -> None:
+    """A cover beside a video stays one."""
+    has_videos = (
+        generation.videos.exists() or generation.refused_outputs.filter(is_picture=False).exclude(file="").exists()
+    )
+    for came in generation.refused_outputs.select_for_update().exclude(file=""):
+        if came.is_picture and has_videos:
+            continue
+        Video.objects.create(
+            generation=generation,
+            position=came.position,
+            file=came.file.name,
+            bytes=came.bytes or 0,
+            sha256=came.sha256,
+            probe_error=came.why[:300],
+        )
+        came.file = ""
+        came.save(update_fields=["file"])
 
 
 def _reason(reason: str) -> str:

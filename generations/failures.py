@@ -36,6 +36,8 @@ SENTENCES = {
     "picture_missing": "The picture's file is gone from the studio's storage, so nothing was sent and nothing was paid. Upload it again.",
     "key_refused": "The provider refused the studio's account three times. A studio owner has to look at the account; then retry.",
     "result_expired": "The provider never gave a result within the 7 days that it keeps one. Retry it if you still want the video.",
+    "never_readable": "The provider made it, but within the 7 days that it keeps one it gave no video that can be read. What it costs "
+    "follows the provider's bill: ask the provider to refund it. Retry it if you still want the video.",
     "not_made": "An owner settled that the provider never made it; nothing was paid. Retry it if you still want the video.",
     "no_video": "An owner settled that it ended without a video; it costs what the provider's bill says. Retry it if you still want one.",
     "failed": "The provider says that it failed. Retry; if it happens again, change the inputs.",

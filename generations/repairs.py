@@ -69,22 +69,22 @@ def _fetched(row: Video) -> Video:
         prediction = provider.client().result(asked.prediction_id)
     except errors.WaveSpeedError as error:
         raise NotRepaired(f"The provider gives no result for it (any more): {error}") from error
-    urls = output_urls(prediction) if is_made(prediction) else []
+    urls = storing.addresses(output_urls(prediction)) if is_made(prediction) else []
     if row.position >= len(urls):
         raise NotRepaired("The provider has no such output (any more).")
     folder = str(row.file.name).rpartition("/")[0]
     try:
-        (fetched,) = storing.fetch_and_store(
-            [urls[row.position]],
+        return storing.fetch_and_store(
+            urls[row.position],
+            position=row.position,
+            seconds=row.generation.duration if row.generation else storing.longest_seconds(),
             folder=folder,
             attempt=uuid.uuid4(),
             renew=_nobody_waits,
             allow_loopback=provider.is_loopback(),
-            keep_damaged=False,
         )
     except StoreFailed as error:
         raise NotRepaired(str(error)) from error
-    return fetched
 
 
 def _take(row: Video, fetched: Video) -> None:
@@ -99,14 +99,30 @@ def _take(row: Video, fetched: Video) -> None:
     storing.delete_what_can_be([row])
 
 
-def poster(row: Video) -> str:
-    """Makes the poster anew from the stored video. Raises `NotRepaired`."""
-    with _written(), tempfile.NamedTemporaryFile(suffix=".mp4") as local:
+def why_unreadable(row: Video) -> str:
+    """Why its stored file is no video that can be read to its end; empty where it is one. Reads all of it."""
+    with inventory.reading(), _copied(row) as path:
+        try:
+            video_file.probe(path)
+        except video_file.Unprobeable as error:
+            return error.message
+    return ""
+
+
+@contextmanager
+def _copied(row: Video) -> Iterator[Path]:
+    with tempfile.NamedTemporaryFile(suffix=".mp4") as local:
         for chunk in storing.chunks(str(row.file.name)):
             local.write(chunk)
         local.flush()
+        yield Path(local.name)
+
+
+def poster(row: Video) -> str:
+    """Makes the poster anew from the stored video. Raises `NotRepaired`."""
+    with _written(), _copied(row) as path:
         try:
-            content = video_file.poster(Path(local.name))
+            content = video_file.poster(path)
         except video_file.Unprobeable as error:
             raise NotRepaired(error.message) from error
         name = f"{str(row.file.name).rpartition('.')[0]}-{uuid.uuid4().hex}.jpg"

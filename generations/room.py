@@ -11,12 +11,10 @@ from django.core.files.storage import FileSystemStorage, default_storage
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from generations import alerts, catalog, storing
+from generations import alerts, storing
 from generations.models import Generation, Status
 
-MEGABYTE = 1_000_000
-# 4K at 80 Mbit/s, twice what was seen: a guess that is too high costs a pause, one that is too low a video that waits.
-BYTES_PER_SECOND = 10 * MEGABYTE
+MEGABYTE = storing.MEGABYTE
 STORAGE, TEMPORARY = "storage", "temporary"
 
 
@@ -67,14 +65,8 @@ def is_scarce() -> bool:
 
 
 def largest_video() -> int:
-    """The bytes of the longest video that the catalogue makes, generously."""
-    durations = (
-        parameter.seconds[-1]
-        for endpoint in catalog.ENDPOINTS.values()
-        for parameter in endpoint.parameters
-        if isinstance(parameter, catalog.Duration)
-    )
-    return max(durations, default=0) * BYTES_PER_SECOND
+    """The bytes of the longest video that the catalogue makes: a guess that is too high costs a pause, one that is too low a wait."""
+    return storing.usual_bytes(storing.longest_seconds())
 
 
 def _on_their_way() -> Q:

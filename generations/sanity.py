@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from generations import alerts, inventory, lifecycle, repairs
 from generations.inventory import StorageUnreadable, StoredFile
-from generations.models import Generation, Lane, PauseCause, Status, UnassignedPrediction, Video
+from generations.models import Generation, Lane, PauseCause, RefusedOutput, Status, UnassignedPrediction, Video
 from generations.repairs import NotRepaired
 from projects.models import Project, SourceImage
 
@@ -33,6 +33,7 @@ class Kind(StrEnum):
     MISSING = "missing"
     SIZE = "size"
     CHECKSUM = "checksum"
+    UNREADABLE = "unreadable"
     POSTER = "poster"
     PICTURE = "picture"
     LEFTOVER = "leftover"
@@ -44,6 +45,7 @@ NAMES = {
     Kind.MISSING: ("video without its file", "videos without their files"),
     Kind.SIZE: ("video of the wrong size", "videos of the wrong size"),
     Kind.CHECKSUM: ("video with the wrong checksum", "videos with the wrong checksum"),
+    Kind.UNREADABLE: ("video that can't be read", "videos that can't be read"),
     Kind.POSTER: ("video without its poster", "videos without their posters"),
     Kind.PICTURE: ("picture whose files are not in order", "pictures whose files are not in order"),
     Kind.LEFTOVER: ("file that belongs to nothing", "files that belong to nothing"),
@@ -108,7 +110,7 @@ class Report:
 
 
 def check(*, project: Project | None = None, checksums: bool = False, repair: bool = False) -> Report:
-    """Looks at existence and sizes, with `checksums` at every byte. Raises `StorageUnreadable`."""
+    """Looks at existence, sizes and what is known to be unreadable, with `checksums` at every byte. Raises `StorageUnreadable`."""
     return _Check(checksums=checksums, repair=repair).run(project)
 
 
@@ -158,7 +160,8 @@ class _Check:
         pictures = list(SourceImage.objects.filter(project=project, purged_at=None).select_related("project"))
         wrong = self._videos(videos, everywhere)
         self._pictures(pictures, listed)
-        self._leftovers(listed, _names(videos, pictures), wrong)
+        refused = RefusedOutput.objects.filter(generation__project=project).exclude(file="")
+        self._leftovers(listed, _names(videos, pictures).union(refused.values_list("file", flat=True)), wrong)
 
     def _elsewhere(self) -> None:
         videos = list(Video.objects.filter(unassigned__isnull=False, purged_at=None).select_related("unassigned"))
@@ -196,14 +199,21 @@ class _Check:
             return Kind.SIZE, f"The storage has {size:,} bytes of {row.bytes:,}."
         if self._checksums and inventory.sha256(name) != row.sha256:
             return Kind.CHECKSUM, "The storage has as many bytes, but other ones."
-        is_readable = not row.probe_error
+        if unreadable := self._unreadable(row):
+            return Kind.UNREADABLE, unreadable
         has_poster = poster in listed or (poster and inventory.size(poster))
-        if is_readable and not has_poster:
+        if not row.probe_error and not has_poster:
             return (
                 Kind.POSTER,
                 "The storage has no such file." if poster else "None could be made when it was stored.",
             )
         return None
+
+    def _unreadable(self, row: Video) -> str:
+        """Why it is no video, in a sentence, unless an owner took it as it is; what was never probed like today only a look at it tells."""
+        if row.taken_as_it_is_at:
+            return ""
+        return row.probe_error or (repairs.why_unreadable(row) if self._checksums else "")
 
     def _video(self, row: Video, problem: tuple[Kind, str], spares: list[str]) -> bool:
         """Reports it, after another look at the row: it may have been purged, or repaired, since; whether it is in order now."""
@@ -213,7 +223,8 @@ class _Check:
         done, is_repaired = "", False
         if self._repair:
             try:
-                done = repairs.poster(row) if kind == Kind.POSTER else repairs.video(row, spares=spares)
+                copies = [] if kind == Kind.UNREADABLE else spares
+                done = repairs.poster(row) if kind == Kind.POSTER else repairs.video(row, spares=copies)
                 is_repaired = True
             except NotRepaired as error:
                 done = str(error)
@@ -318,6 +329,7 @@ def _is_known(name: str) -> bool:
     return (
         Video.objects.filter(file=name).exists()
         or Video.objects.filter(poster=name).exists()
+        or RefusedOutput.objects.filter(file=name).exists()
         or SourceImage.objects.filter(file=name).exists()
         or SourceImage.objects.filter(thumbnail=name).exists()
         or SourceImage.objects.filter(original=name).exists()

@@ -1,4 +1,4 @@
-"""The studio in one process: dramatiq's worker on the in-memory broker, the dispatcher, and the sandbox when there is no key."""
+"""The studio in one process: dramatiq's workers on the in-memory broker, the dispatcher, and the sandbox when there is no key."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,6 +19,8 @@ from wavespeed_sandbox.book import BookInUse
 
 log = structlog.get_logger(__name__)
 
+# What waits for the provider's API, what downloads, and what may take its time.
+QUEUES = (("submit", "poll"), ("store",), ("default",))
 SANDBOX_HOME = settings.STUDIO_HOME / "sandbox"
 # Where a second process of the same studio finds the sandbox of the first.
 SANDBOX_ADDRESS = settings.STUDIO_HOME / "sandbox.url"
@@ -34,7 +36,7 @@ def running() -> Iterator[None]:
         if isinstance(broker, StubBroker):
             # What the process before this one had begun to answer, it never will.
             idempotency.end_all()
-            stack.enter_context(_worker(broker))
+            stack.enter_context(_workers(broker))
             stack.enter_context(_dispatcher())
         yield
 
@@ -65,15 +67,19 @@ def _start_sandbox() -> Sandbox:
 
 
 @contextmanager
-def _worker(broker: StubBroker) -> Iterator[None]:
+def _workers(broker: StubBroker) -> Iterator[None]:
+    """A worker for each group of queues, as scaled out: however slow downloads are, they keep nobody from submitting."""
     # What `dramatiq`'s own command does when it boots; without it time limits never start.
     broker.emit_after("process_boot")
-    worker = dramatiq.Worker(broker, worker_threads=settings.WORKER_THREADS, worker_timeout=100)
-    worker.start()
+    options = {"worker_threads": settings.WORKER_THREADS, "worker_timeout": 100}
+    workers = [dramatiq.Worker(broker, queues=set(queues), **options) for queues in QUEUES]
+    for worker in workers:
+        worker.start()
     try:
         yield
     finally:
-        worker.stop(timeout=5_000)
+        for worker in workers:
+            worker.stop(timeout=5_000)
         broker.close()
 
 

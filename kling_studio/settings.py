@@ -169,6 +169,16 @@ REDELIVERY_SECONDS = env.float("REDELIVERY_SECONDS", default=30.0, validate=abov
 # How much longer a step holds its row than its calls may take, and how long a download does between two signs of life.
 LEASE_MARGIN_SECONDS = env.float("LEASE_MARGIN_SECONDS", default=10.0, validate=above_zero)
 STORE_LEASE_SECONDS = env.float("STORE_LEASE_SECONDS", default=60.0, validate=above_zero)
+# A download that brings less than so many kilobytes a second, over so many seconds, is ended and tried again later; 0: however slow.
+STORE_LEAST_KILOBYTES_PER_SECOND = env.int(
+    "STORE_LEAST_KILOBYTES_PER_SECOND", default=20, validate=validate.Range(min=0)
+)
+STORE_SLOW_SECONDS = env.float("STORE_SLOW_SECONDS", default=30.0, validate=above_zero)
+# What no video passes, for each second that it lasts; four times what room is kept for.
+STORE_MOST_MEGABYTES_PER_SECOND = env.int("STORE_MOST_MEGABYTES_PER_SECOND", default=40, validate=at_least_one)
+# How long a finished video may not be stored before its owners are told.
+STORE_MINUTES_UNTIL_TOLD = env.float("STORE_MINUTES_UNTIL_TOLD", default=2.0, validate=above_zero)
+# In the embedded mode, for each of: submits and results, downloads, all else.
 WORKER_THREADS = env.int("WORKER_THREADS", default=8, validate=at_least_one)
 
 # --- The provider -----------------------------------------------------------------------------------------------------

@@ -7,17 +7,21 @@ FetchError
 Messages name the host and nothing else of an address: the rest may be a signature that opens a file.
 """
 
+import gzip
 import ipaddress
 import logging
 import re
 import socket
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -30,12 +34,15 @@ CHUNK_BYTES = 64 * 1024
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 30.0
 EXPIRED = {HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND, HTTPStatus.GONE}
+# What says that it went well, and brings no file: not yet, nothing, nothing to show.
+WITHOUT_FILE = {HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT}
 IPV6_INTERNET = ipaddress.ip_network("2000::/3")
 UNSAFE_CHARACTERS = re.compile(r"[\x00-\x1f\x7f\\]")  # parsers disagree about these: two hosts in one address
 QUERY = re.compile(r"\?[^\s'\"]*")
 # Mail servers and the like can be made to understand parts of an HTTP request.
 WEB_PORTS, FIRST_FREE_PORT = frozenset({80, 443}), 1024
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
+GZIP = b"\x1f\x8b"
 
 
 class FetchError(Exception):
@@ -54,13 +61,21 @@ class FetchRefused(FetchError):
 class FetchFailed(FetchError):
     """The fetch was tried.
 
-    connection, timeout, redirects, http_status, too_large, truncated, encoded, bad_range, or `expired`: 403, 404 or
-    410, since a signed address may end in any of them.
+    connection, timeout, slow, redirects, http_status, too_large, truncated, encoded, bad_range, or `expired`: 403, 404
+    or 410, since a signed address may end in any of them.
     """
 
     def __init__(self, code: str, message: str, *, status: int | None = None) -> None:
         super().__init__(code, message)
         self.status = status
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The least that has to come: so many bytes in every so many seconds."""
+
+    bytes: int
+    seconds: float
 
 
 def check_url(url: str, *, allow_loopback: bool = False) -> None:
@@ -85,9 +100,12 @@ def stream(
     allow_loopback: bool = False,
     start: int = 0,
     if_range: str | None = None,
+    pace: Pace | None = None,
     ca_bundle: str | None = None,
 ) -> Iterator["Download"]:
-    """Open one file for reading in chunks: `max_bytes` at most, and until `deadline` seconds from now.
+    """Open one file for reading in chunks: `max_bytes` at most, until `deadline` seconds from now, and no slower than `pace`.
+
+    The bytes are those that come: `unpack` takes off what a server packed them in.
 
     `start` asks for the rest of a file of which so many bytes are here, provided that its ETag (or date) still is
     `if_range`; the server may send all of it instead, so look at the download's own `start`. `ca_bundle` is a file of
@@ -99,7 +117,7 @@ def stream(
         if if_range:
             headers["If-Range"] = if_range
     with ExitStack() as stack:
-        watchdog = stack.enter_context(Watchdog(deadline))
+        watchdog = stack.enter_context(Watchdog(deadline, pace))
         for _ in range(MAX_REDIRECTS + 1):
             request = _request(url, headers)
             adapter = stack.enter_context(closing(GuardedAdapter(request, allow_loopback, watchdog)))
@@ -128,7 +146,7 @@ class Download:
         self._max_bytes = max_bytes
         self._watchdog = watchdog
         self._check_status()
-        self._check_encoding()
+        self.encoding = response.headers.get("content-encoding", "").strip().lower()
         self.content_length: int | None = self._raw.length_remaining
         self.start = self._checked_start(asked_start) if self.status == HTTPStatus.PARTIAL_CONTENT else 0
         self._check_size(self.start + (self.content_length or 0))
@@ -138,6 +156,7 @@ class Download:
         try:
             for chunk in self._raw.stream(CHUNK_BYTES, decode_content=False):
                 received += len(chunk)
+                self._watchdog.received += len(chunk)
                 self._check_size(self.start + received)
                 yield chunk
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -149,26 +168,25 @@ class Download:
         if self.status in EXPIRED:
             message = f"{self._host} no longer gives this file, or never did (HTTP {self.status})."
             raise FetchFailed("expired", message, status=self.status)
-        if self.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        if not HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES or self.status in WITHOUT_FILE:
             message = f"{self._host} answered HTTP {self.status} instead of the file."
             raise FetchFailed("http_status", message, status=self.status)
 
-    def _check_encoding(self) -> None:
-        encoding = self.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            message = f"{self._host} sent the file compressed ({encoding[:20]}), though it was asked for it as it is."
-            raise FetchFailed("encoded", message, status=self.status)
-
     def _checked_start(self, asked_start: int) -> int:
-        """Take only the rest of the file, from the asked byte to its last: a hole would go unseen until playback."""
+        """Where a part begins. Only the rest of the file is taken, to its last byte: a hole would go unseen until playback.
+
+        A server may also call the whole file a part, whether it was asked for one or not.
+        """
         match = CONTENT_RANGE.fullmatch(self.headers.get("content-range", "").strip())
+        if not match and not asked_start:
+            return 0
         first, last, total = (int(number) for number in match.groups()) if match else (-1, -1, -1)
-        rest = total - asked_start
-        if not asked_start or first != asked_start or last != total - 1 or self.content_length not in (None, rest):
+        rest = total - first
+        if first not in (0, asked_start) or last != total - 1 or self.content_length not in (None, rest):
             message = f"{self._host} sent another part of the file than the one that was asked for."
             raise FetchFailed("bad_range", message, status=self.status)
         self.content_length = rest
-        return asked_start
+        return first
 
     def _check_size(self, size: int) -> None:
         if size > self._max_bytes:
@@ -188,29 +206,32 @@ class Download:
 
 
 class Watchdog:
-    """Cuts the connections that it watches when `seconds` have passed.
+    """Cuts the connections that it watches when `seconds` have passed, or when less comes than `pace` asks for.
 
     A socket's own time-out starts again with every byte, in the TLS handshake and the headers as in the body: a server
     that drips could hold a worker for days.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, pace: Pace | None = None) -> None:
         self.seconds = seconds
+        self.received = 0
         self.expired = False
+        self._pace = pace
+        self._is_slow = False
         self._ends = time.monotonic() + seconds
         self._lines: list[socket.socket] = []
         self._lock = threading.Lock()
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        self._timer.start()
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._timer.cancel()
+        self._done.set()
         with self._lock:
             for line in self._lines:
                 line.close()
@@ -227,7 +248,22 @@ class Watchdog:
                 self._lines[-1].shutdown(socket.SHUT_RDWR)
 
     def failure(self, host: str) -> FetchFailed:
+        if self._is_slow and self._pace:
+            least = f"less than {self._pace.bytes:,} bytes came in {self._pace.seconds:g} seconds"
+            return FetchFailed("slow", f"{host} sends too slowly: {least}.")
         return FetchFailed("timeout", f"{host} did not send the whole file within {self.seconds:g} seconds.")
+
+    def _watch(self) -> None:
+        before = 0
+        while not self._done.wait(min(self.left, self._pace.seconds) if self._pace else self.left):
+            self._is_slow = bool(self._pace) and time.monotonic() < self._ends and self._lags(before)
+            if self._is_slow or time.monotonic() >= self._ends:
+                self._cut()
+                return
+            before = self.received
+
+    def _lags(self, before: int) -> bool:
+        return self._pace is not None and self.received - before < self._pace.bytes
 
     def _cut(self) -> None:
         with self._lock:
@@ -267,6 +303,7 @@ def _watched(connection_class: Any, watchdog: Watchdog) -> Any:
 
 def _request(url: str, headers: Mapping[str, str] | None = None) -> requests.PreparedRequest:
     """The request as it will be sent, its address checked in the form that will be used."""
+    url = url.strip()
     if UNSAFE_CHARACTERS.search(url):
         raise FetchRefused("bad_url", "The address holds a backslash or a control character.")
     if not url.lower().startswith(("https://", "http://")):
@@ -283,6 +320,61 @@ def _request(url: str, headers: Mapping[str, str] | None = None) -> requests.Pre
     if port is not None and port < FIRST_FREE_PORT and port not in WEB_PORTS:
         raise FetchRefused("port", f"Port {port} is not one of web servers: never fetched.")
     return request
+
+
+def unpack(packed: IO[bytes], encoding: str, into: IO[bytes], *, max_bytes: int) -> bool:
+    """Writes what `packed` holds to `into`, if a server packed it, asked or not; False: it is what it is.
+
+    By its first bytes rather than by its `encoding`: servers say gzip, deflate or aws-chunked of plain files, too. Raises
+    `FetchFailed` (encoded, truncated, too_large).
+    """
+    pieces = _unpacked(packed, encoding)
+    if pieces is None:
+        return False
+    size = 0
+    try:
+        for piece in pieces:
+            size += len(piece)
+            if size > max_bytes:
+                raise FetchFailed(
+                    "too_large", f"What the file was packed from is over the limit of {max_bytes:,} bytes."
+                )
+            into.write(piece)
+    except EOFError:
+        raise FetchFailed("truncated", "The file was compressed, and its end is missing.") from None
+    except (zlib.error, gzip.BadGzipFile):
+        raise FetchFailed("encoded", "The file was compressed, and can't be unpacked.") from None
+    into.flush()
+    return True
+
+
+def _unpacked(packed: IO[bytes], encoding: str) -> Iterator[bytes] | None:
+    packed.seek(0)
+    beginning = packed.read(CHUNK_BYTES)
+    packed.seek(0)
+    if beginning.startswith(GZIP):
+        return iter(partial(gzip.GzipFile(fileobj=packed).read, CHUNK_BYTES), b"")
+    # There are two kinds of deflate, with and without zlib's header.
+    kinds = (zlib.MAX_WBITS, -zlib.MAX_WBITS) if "deflate" in encoding else ()
+    kind = next((kind for kind in kinds if _is_deflated(beginning, kind)), None)
+    return None if kind is None else _inflated(packed, kind)
+
+
+def _is_deflated(beginning: bytes, kind: int) -> bool:
+    try:
+        return bool(zlib.decompressobj(kind).decompress(beginning, CHUNK_BYTES))
+    except zlib.error:
+        return False
+
+
+def _inflated(packed: IO[bytes], kind: int) -> Iterator[bytes]:
+    unpacker = zlib.decompressobj(kind)
+    while not unpacker.eof:
+        chunk = unpacker.unconsumed_tail or packed.read(CHUNK_BYTES)
+        piece = unpacker.decompress(chunk, CHUNK_BYTES)
+        if not chunk and not piece and not unpacker.eof:
+            raise EOFError
+        yield piece
 
 
 def _send(

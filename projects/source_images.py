@@ -142,7 +142,7 @@ def _plain_name(filename: str) -> str:
 
 def _without_query(url: str) -> str:
     """Query and fragment may be a signature that opens the file."""
-    return urlsplit(url)._replace(query="", fragment="").geturl()[:2000]
+    return urlsplit(url.strip())._replace(query="", fragment="").geturl()[:2000]
 
 
 def import_url(
@@ -150,11 +150,13 @@ def import_url(
 ) -> tuple[SourceImage, bool]:
     """Like `add`, with the picture at an address. Raises `FetchRefused` and `FetchFailed` too. Call it outside transactions."""
     _require_may_add(project, by)
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile() as came, tempfile.TemporaryFile() as unpacked:
         limit = settings.MAX_UPLOAD_BYTES
         with fetch.stream(url, max_bytes=limit, deadline=IMPORT_SECONDS, allow_loopback=allow_loopback) as download:
             for chunk in download:
-                file.write(chunk)
+                came.write(chunk)
+        is_packed = fetch.unpack(came, download.encoding, unpacked, max_bytes=limit)
+        file = unpacked if is_packed else came
         file.seek(0)
         name = unquote(PurePosixPath(urlsplit(download.final_url).path).name)
         return add(project, cast(BinaryIO, file), filename=name, by=by, title=title, tags=tags, source_url=url)

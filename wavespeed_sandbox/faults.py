@@ -118,6 +118,15 @@ KINDS: dict[str, Kind] = {
     "result_absurd": Kind("result", "times and numbers that nothing can be made of"),
     "result_bare": Kind("result", "the prediction without its envelope"),
     "result_other_id": Kind("result", "the answer is about another prediction"),
+    "result_beside": Kind(
+        "result",
+        "another output stands beside the video, `before` it or after: a `what` of cover (a JPEG), page (HTML) or twin (the video's "
+        "own address again)",
+        {"what": "cover", "before": True},
+    ),
+    "result_odd_address": Kind(
+        "result", "the output's address is written oddly, `how`: spaced or without_scheme", {"how": "spaced"}
+    ),
     # The download of an output
     "download_truncated": Kind(
         "download", "the connection ends after `fraction` of the announced bytes", {"fraction": 0.5}
@@ -134,6 +143,24 @@ KINDS: dict[str, Kind] = {
         "download", "the whole file, whatever range was asked for, and nothing that names its version"
     ),
     "download_changed": Kind("download", "the file has another ETag than before, so a rest of it is not given"),
+    "download_page": Kind(
+        "download",
+        "HTTP `status` with `body` instead of the video, as a host in maintenance has it",
+        {"status": 200, "body": "<html>maintenance</html>", "content_type": "text/html"},
+    ),
+    "download_cut": Kind(
+        "download", "no length is announced, and the connection ends after `fraction` of the bytes", {"fraction": 0.5}
+    ),
+    "download_half": Kind("download", "`fraction` of the bytes, with a length that agrees", {"fraction": 0.5}),
+    "download_endless": Kind("download", "the video, and then zeros for ever; no length is announced"),
+    "download_encoding": Kind(
+        "download",
+        "the answer says that its content is `encoding`; it is packed so, too, where `packed` is true (gzip and deflate)",
+        {"encoding": "aws-chunked", "packed": False},
+    ),
+    "download_status": Kind(
+        "download", "the whole video with HTTP `status`: 203, or 206 as a part from 0", {"status": 203}
+    ),
     # Uploads
     "upload_ticket_500": Kind(
         "ticket", "the upload ticket gets HTTP `status`; 404: there are no tickets", {"status": 500}

@@ -1,13 +1,19 @@
 """The files server, on its own port: uploads are PUT and read here, outputs downloaded by signed URLs, with Range."""
 
+import gzip
 import hashlib
+import io
+import itertools
 import random
 import re
 import secrets
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+
+from PIL import Image
 
 from wavespeed_sandbox import urls
 from wavespeed_sandbox.account import Account
@@ -20,6 +26,7 @@ from wavespeed_sandbox.wire import Request, Response
 TICKET_LIFETIME = 3600.0
 _BLOCK = 256 * 1024
 _OUTPUT = re.compile(r"/outputs/([0-9a-f]{32})/output\.mp4")
+_BESIDE = re.compile(r"/outputs/[0-9a-f]{32}/(cover\.jpg|page\.html)")
 _UPLOAD = re.compile(r"/uploads/([0-9a-f]{32})/[^/]+")
 
 
@@ -38,6 +45,8 @@ class Files:
             return self._put(request, upload[1]) if request.method == "PUT" else self._read_upload(request, upload[1])
         if (output := _OUTPUT.fullmatch(request.path)) and request.method in ("GET", "HEAD"):
             return self._download(request, output[1])
+        if beside := _BESIDE.fullmatch(request.path):
+            return _cover() if beside[1] == "cover.jpg" else Response(200, b"<html>no video</html>", "text/html")
         return _refused(404, "no such file")
 
     # Uploads
@@ -159,6 +168,26 @@ class Files:
             case "download_changed":
                 etag = f"{prediction.output_sha256}-{fault.number}"
                 return _served(request, path, etag, "video/mp4")
+            case "download_page":
+                return Response(int(fault["status"]), str(fault["body"]).encode(), fault["content_type"], headers)
+            case "download_cut":
+                chunks = _blocks(path, 0, int(size * fault["fraction"]))
+                return Response(200, b"", "video/mp4", chunks=chunks, is_announced=False, ending="close")
+            case "download_half":
+                half = int(size * fault["fraction"])
+                return Response(200, b"", "video/mp4", chunks=_blocks(path, 0, half), length=half)
+            case "download_endless":
+                chunks = itertools.chain(_blocks(path, 0, size), itertools.repeat(bytes(_BLOCK)))
+                return Response(200, b"", "video/mp4", chunks=chunks, is_announced=False, ending="close")
+            case "download_encoding":
+                body = path.read_bytes()
+                if fault["packed"]:
+                    body = (zlib.compress if fault["encoding"] == "deflate" else gzip.compress)(body)
+                return Response(200, body, "video/mp4", {"Content-Encoding": fault["encoding"]})
+            case "download_status":
+                part = {"Content-Range": f"bytes 0-{size - 1}/{size}"} if fault["status"] == 206 else {}
+                chunks = _blocks(path, 0, size)
+                return Response(int(fault["status"]), b"", "video/mp4", headers | part, chunks=chunks, length=size)
             case "download_wrong_length":
                 announced = max(0, size + int(fault["extra"]))
                 chunks = _blocks(path, 0, size)
@@ -180,6 +209,12 @@ def _served(request: Request, path: Path, etag: str, content_type: str) -> Respo
         return Response(416, headers=headers | {"Content-Range": f"bytes */{size}"})
     headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
     return Response(206, b"", content_type, headers, chunks=_blocks(path, start, end - start), length=end - start)
+
+
+def _cover() -> Response:
+    content = io.BytesIO()
+    Image.new("RGB", (320, 180), (120, 80, 40)).save(content, "JPEG")
+    return Response(200, content.getvalue(), "image/jpeg")
 
 
 def _start(served: Response) -> int:

@@ -1,5 +1,7 @@
 """`GET /predictions/{id}/result`, and what can be wrong with its answer."""
 
+from urllib.parse import urljoin
+
 from wavespeed_sandbox import urls
 from wavespeed_sandbox.account import Account
 from wavespeed_sandbox.faults import Fault
@@ -81,4 +83,18 @@ def _disfigured(fault: Fault, data: JsonObject) -> JsonObject:
             return data | {"timings": {"inference": "1e1000000"}, "created_at": "9999-12-31T23:59:59Z", "code": 10**50}
         case "result_other_id":
             return data | {"id": "f" * 32}
+        case "result_beside":
+            return data | {"outputs": _beside(data["outputs"], fault["what"], before=fault["before"])}
+        case "result_odd_address":
+            return data | {"outputs": [_odd(url, fault["how"]) for url in data["outputs"]]}
     return data
+
+
+def _beside(outputs: list[str], what: str, *, before: bool) -> list[str]:
+    names = {"cover": "cover.jpg", "page": "page.html"}
+    others = [url if what == "twin" else urljoin(url, names[what]) for url in outputs]
+    return [*others, *outputs] if before else [*outputs, *others]
+
+
+def _odd(url: str, how: str) -> str:
+    return f" {url}\r\n" if how == "spaced" else url.partition(":")[2]

@@ -49,6 +49,7 @@ class Response:
     delay: float = 0.0
     chunks: Iterable[bytes] | None = None  # instead of body, with its `length`
     length: int | None = None  # the announced Content-Length, when it is not the body's
+    is_announced: bool = True  # False: no Content-Length, the body goes on until the connection ends
     chunk_pause: float = 0.0
     ending: Literal["keep", "close", "reset"] = "keep"
     silent: bool = False  # end the connection without a single byte
@@ -194,7 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = len(response.body) if response.length is None else response.length
         self.send_response(response.status)
         self.send_header("Content-Type", response.content_type)
-        self.send_header("Content-Length", str(length))
+        if response.is_announced:
+            self.send_header("Content-Length", str(length))
         for name, value in response.headers.items():
             self.send_header(name, value)
         if response.ending == "close":

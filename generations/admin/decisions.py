@@ -1,4 +1,4 @@
-"""What became of an unconfirmed generation: what owners see of it, and what they decide."""
+"""What became of an unconfirmed generation, and what came in place of a video: what owners see of it, and what they decide."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -90,6 +90,25 @@ def end_without_video(request: HttpRequest, generation: Generation) -> None:
             request,
             "Ended without a video. Its money is free again, or charged, as the provider’s bill says. If a video comes, it is stored.",
         )
+
+
+def facts_of_what_came(generation: Generation, by: User) -> dict[str, Any]:
+    """What the page shows of outputs of which something else came than a video."""
+    may_take = decisions.may_take_as_it_is(by, generation)
+    came = [
+        (output, output.file.url if output.file and may_take else "") for output in generation.refused_outputs.all()
+    ]
+    return {"came": came, "may_take": may_take}
+
+
+def take_as_it_is(request: HttpRequest, generation: Generation) -> None:
+    """Takes what came as it is; what is refused is told."""
+    try:
+        decisions.take_as_it_is(generation, by=person(request), reason=request.POST.get("reason", ""))
+    except REFUSALS as refusal:
+        messages.error(request, str(refusal))
+    else:
+        messages.success(request, "Taken as it is: it is completed, and nothing more is fetched.")
 
 
 def assign(request: HttpRequest, generation: Generation) -> None:

@@ -171,6 +171,7 @@ class GenerationAdmin(StudioAdmin):
             own("<uuid:pk>/not-made/", require_POST(self.not_made_view), "not_made"),
             own("<uuid:pk>/take-output/", require_POST(self.take_output_view), "take_output"),
             own("<uuid:pk>/no-video/", require_POST(self.no_video_view), "no_video"),
+            own("<uuid:pk>/take-as-it-is/", require_POST(self.take_as_it_is_view), "take_as_it_is"),
             *super().get_urls(),
         ]
 
@@ -368,6 +369,7 @@ class GenerationAdmin(StudioAdmin):
             **approval_facts(generation, person(request)),
             **decisions.facts(generation, person(request)),
             **decisions.puzzle(generation, person(request)),
+            **decisions.facts_of_what_came(generation, person(request)),
         }
 
     def status_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
@@ -532,6 +534,11 @@ class GenerationAdmin(StudioAdmin):
     def assign_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         generation = self.get_or_404(request, pk)
         decisions.assign(request, generation)
+        return HttpResponseRedirect(reverse(CHANGE, args=[generation.pk]))
+
+    def take_as_it_is_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
+        generation = self.get_or_404(request, pk)
+        decisions.take_as_it_is(request, generation)
         return HttpResponseRedirect(reverse(CHANGE, args=[generation.pk]))
 
     def not_made_view(self, request: HttpRequest, pk: Any) -> HttpResponse:

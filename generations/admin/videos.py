@@ -13,7 +13,7 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.decorators import display
 
-from generations import naming, trash
+from generations import naming, shortcomings, trash
 from generations.admin.display import video_facts
 from generations.models import Generation, Video
 from generations.refusals import Refused
@@ -39,6 +39,7 @@ def player(video: Video) -> dict[str, Any]:
     return {
         "video": video,
         "facts": video_facts(video),
+        "shortcomings": shortcomings.of(video),
         "url": video.file.url if video.file else "",
         "poster_url": video.poster.url if video.poster else "",
         "download_url": naming.download_url(video) if video.file else "",

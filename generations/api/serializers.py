@@ -4,7 +4,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from generations import catalog, costs, decisions, services
+from generations import catalog, costs, decisions, services, shortcomings
 from generations.api.errors import link
 from generations.catalog import Endpoint
 from generations.failures import Failure
@@ -15,6 +15,7 @@ from generations.models import (
     GenerationEvent,
     Look,
     Priority,
+    RefusedOutput,
     Status,
     UnassignedPrediction,
     Video,
@@ -75,12 +76,20 @@ class EndpointSerializer(serializers.Serializer):
         }
 
 
+class ShortcomingSerializer(serializers.Serializer):
+    code = serializers.ChoiceField(choices=["unreadable", "shorter", "smaller", "silent"])
+    message = serializers.CharField(source="text")
+
+
 class VideoSerializer(serializers.ModelSerializer):
     url = AddressField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
     poster_url = AddressField(source="poster", read_only=True, allow_null=True, help_text="signed, expires")
     duration = serializers.FloatField(allow_null=True, help_text="seconds")
     fps = serializers.FloatField(allow_null=True, help_text="frames per second")
     content_type = serializers.CharField(read_only=True, help_text="video/mp4, video/webm, …: how the file is packed")
+    shortcomings = serializers.SerializerMethodField(
+        help_text="what it lacks of what was ordered: it can't be read, is shorter, smaller, or has no sound; empty: nothing"
+    )
 
     class Meta:
         model = Video
@@ -100,9 +109,35 @@ class VideoSerializer(serializers.ModelSerializer):
             "sha256",
             "probe_error",
             "probe_note",
+            "shortcomings",
+            "taken_as_it_is_at",
             "created_at",
             "trashed_at",
             "purged_at",
+        ]
+        read_only_fields = fields
+
+    @extend_schema_field(ShortcomingSerializer(many=True))
+    def get_shortcomings(self, video: Video) -> Any:
+        return ShortcomingSerializer(shortcomings.of(video), many=True).data
+
+
+class RefusedOutputSerializer(serializers.ModelSerializer):
+    """What came, the last time, in place of an output's video."""
+
+    class Meta:
+        model = RefusedOutput
+        fields = [
+            "position",
+            "why",
+            "bytes",
+            "sha256",
+            "content_type",
+            "beginning",
+            "is_picture",
+            "times",
+            "first_at",
+            "last_at",
         ]
         read_only_fields = fields
 
@@ -183,6 +218,9 @@ class GenerationSerializer(serializers.ModelSerializer):
     progress = serializers.SerializerMethodField(help_text="percent, estimated from the endpoint's usual duration")
     approval = RequestSerializer(allow_null=True, help_text="null: none was ever asked for")
     videos = VideoSerializer(many=True)
+    refused_outputs = RefusedOutputSerializer(
+        many=True, help_text="outputs of which something else came than a video; those are tried again for 7 days"
+    )
     requested_by = serializers.CharField(source="requested_by.username")
 
     class Meta:
@@ -215,6 +253,7 @@ class GenerationSerializer(serializers.ModelSerializer):
             "progress",
             "approval",
             "videos",
+            "refused_outputs",
             "retry_of",
             "requested_by",
             "created_at",
@@ -309,6 +348,10 @@ class TakeOutputFields(Strict):
 
 class NotMadeFields(Strict):
     reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
+
+
+class TakeFields(Strict):
+    reason = serializers.CharField(max_length=400, help_text="why it will do; kept in its history")
 
 
 class EventSerializer(serializers.ModelSerializer):

@@ -41,6 +41,7 @@ from generations.api.serializers import (
     QuoteSerializer,
     ReasonFields,
     RejectFields,
+    TakeFields,
     TakeOutputFields,
     VideoSerializer,
     inputs_schema,
@@ -158,7 +159,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
 
     def _rows(self) -> QuerySet[Generation]:
         return Generation.objects.select_related("project", "requested_by", "approval").prefetch_related(
-            "videos", "element_links", "looks"
+            "videos", "refused_outputs", "element_links", "looks"
         )
 
     def _ask_price_of_new(self, request: Request) -> None:
@@ -345,6 +346,15 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """An owner decides that it ended without a video, as the provider's answer is not understood: its money follows the bill."""
         generation = self.get_object()
         decisions.end_without_video(generation, by=self.person, reason=self.valid(NotMadeFields)["reason"])
+        return self._row(generation)
+
+    @extend_schema(request=TakeFields, responses=GenerationSerializer)
+    @action(detail=True, methods=["post"], url_path="take-as-it-is", url_name="take-as-it-is")
+    @idempotent
+    def take_as_it_is(self, request: Request, pk: UUID) -> Response:
+        """An owner takes what came in place of its video: it is completed, and the studio stops trying."""
+        generation = self.get_object()
+        decisions.take_as_it_is(generation, by=self.person, reason=self.valid(TakeFields)["reason"])
         return self._row(generation)
 
     @extend_schema(responses=EventSerializer(many=True))

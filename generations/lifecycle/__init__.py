@@ -8,6 +8,8 @@ from generations.lifecycle.adopt import adopt
 from generations.lifecycle.lane import admit, ask_for_worker, resume_if_account_is_back
 from generations.lifecycle.needs_look import ask_for_look
 from generations.lifecycle.poll import poll
+from generations.lifecycle.refused import delete as delete_refused
+from generations.lifecycle.refused import forget as forget_refused
 from generations.lifecycle.resolve import look_interval, may_settle_at, resolve, what_is_unread
 from generations.lifecycle.settle import book_late_deducts, book_refunds, booked_bill, settle
 from generations.lifecycle.store import store
@@ -26,7 +28,9 @@ __all__ = [
     "book_refunds",
     "booked_bill",
     "candidates",
+    "delete_refused",
     "find_orphans",
+    "forget_refused",
     "look_interval",
     "may_settle_at",
     "new_refunds",

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,12 +14,12 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from generations import alerts, catalog, failures, metrics, provider, room
-from generations.lifecycle import matching
+from generations.lifecycle import matching, outputs
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.success import is_made, output_urls
 from generations.lifecycle.timing import RESULTS_LAST, backoff, poll_interval
 from generations.models import Generation, Lane, Status, UnassignedPrediction, Video
-from generations.storing import OUR_FAULTS, TRIES_OF_DAMAGED, StoreFailed, delete_files, fetch_and_store
+from generations.storing import OUR_FAULTS, StoreFailed, addresses, longest_seconds
 from generations.wavespeed import errors
 from generations.wavespeed.replies import FAILED, Prediction
 
@@ -221,46 +222,64 @@ def store_unassigned(pk: uuid.UUID) -> bool:
     return _look_again(row, token, "", gone_after=RESULTS_LAST)
 
 
-def _store(row: UnassignedPrediction, token: uuid.UUID, outputs: list[str]) -> bool:
+def _store(row: UnassignedPrediction, token: uuid.UUID, urls: list[str]) -> bool:
     def renew() -> None:
         if not UnassignedPrediction.objects.renew(row.pk, token, settings.STORE_LEASE_SECONDS):
             raise StoreFailed("lease_lost", "Another worker took over.")
 
-    try:
-        videos = fetch_and_store(
-            outputs,
-            folder=f"unassigned/{row.pk}",
-            attempt=token,
-            renew=renew,
-            allow_loopback=provider.is_loopback(),
-            keep_damaged=row.attempts >= TRIES_OF_DAMAGED,
-        )
-    except StoreFailed as error:
-        if error.code in OUR_FAULTS:
-            alerts.not_stored(error.code, str(error))
-        return _look_again(row, token, str(error), gone_after=LISTED_FOR if error.code == "expired" else None)
-    if _keep(row, token, outputs, videos):
-        metrics.stored("unassigned", videos=len(videos), size=sum(video.bytes for video in videos))
-        return True
-    # It was assigned meanwhile, and its generation stores what it made.
-    delete_files(videos)
-    return False
+    wanted = addresses(urls)
+    here = set(row.videos.values_list("position", flat=True))
+    collected = outputs.collect(
+        {position: url for position, url in enumerate(wanted) if position not in here},
+        seconds=longest_seconds(),
+        folder=f"unassigned/{row.pk}",
+        attempt=token,
+        renew=renew,
+        save=partial(_save, row, token),
+    )
+    if collected.is_lost:
+        # It was assigned meanwhile, and its generation stores what it made.
+        return False
+    covers = collected.without_covers(outputs=len(wanted), known=set())
+    here |= {video.position for video in collected.videos}
+    if here and not set(range(len(wanted))) - here - covers:
+        return _keep(row, token, urls)
+    trouble = collected.trouble(len(wanted))
+    if trouble is None:
+        return _look_again(row, token, "", gone_after=None)
+    if trouble.code in OUR_FAULTS:
+        alerts.not_stored(trouble.code, str(trouble))
+    gone_after = {"expired": LISTED_FOR}.get(trouble.code, RESULTS_LAST)
+    is_silent = trouble.code in OUR_FAULTS or trouble.code in outputs.SILENCE
+    return _look_again(row, token, str(trouble), gone_after=None if is_silent else gone_after)
+
+
+def _ours(row: UnassignedPrediction, token: uuid.UUID) -> QuerySet[UnassignedPrediction]:
+    mine: QuerySet[UnassignedPrediction] = UnassignedPrediction.objects.filter(
+        pk=row.pk, lease_token=token, assigned_to=None, stored_at=None
+    )
+    return mine
 
 
 @transaction.atomic
-def _keep(row: UnassignedPrediction, token: uuid.UUID, outputs: list[str], videos: list[Video]) -> bool:
-    mine = UnassignedPrediction.objects.filter(pk=row.pk, lease_token=token, assigned_to=None, stored_at=None)
-    stored = mine.update(
+def _save(row: UnassignedPrediction, token: uuid.UUID, video: Video) -> bool:
+    if not _ours(row, token).select_for_update().exists():
+        return False
+    video.unassigned = row
+    video.save(force_insert=True)
+    metrics.stored("unassigned", videos=1, size=video.bytes)
+    return True
+
+
+def _keep(row: UnassignedPrediction, token: uuid.UUID, urls: list[str]) -> bool:
+    stored = _ours(row, token).update(
         stored_at=timezone.now(),
-        outputs=outputs,
+        outputs=urls,
         error_message="",
         next_action_at=None,
         lease_token=None,
         lease_until=None,
     )
-    for video in videos if stored else ():
-        video.unassigned = row
-        video.save()
     return stored == 1
 
 
@@ -320,7 +339,19 @@ def adopt_videos(generation: Generation, token: uuid.UUID) -> bool:
 def stored_for(generation: Generation) -> UnassignedPrediction | None:
     """What was stored before it was known to be this generation's, if all its files are still here."""
     rows = UnassignedPrediction.objects.filter(assigned_to=generation, stored_at__isnull=False, videos__isnull=False)
-    return rows.exclude(videos__purged_at__isnull=False).first()
+    return rows.exclude(videos__purged_at__isnull=False).exclude(videos__probe_error__gt="").first()
+
+
+@transaction.atomic
+def adopt_some(generation: Generation, token: uuid.UUID) -> None:
+    """Takes over those videos that were stored before it was known whose they are, where others of their outputs were not."""
+    if not Generation.objects.filter(pk=generation.pk, lease_token=token).select_for_update().exists():
+        return
+    stored = Video.objects.filter(unassigned__assigned_to=generation, purged_at=None, probe_error="")
+    here = Video.objects.filter(generation=generation).values("position")
+    Video.objects.filter(pk__in=list(stored.exclude(position__in=here).values_list("pk", flat=True))).update(
+        generation=generation, unassigned=None, trashed_at=None, trashed_by=None, restored_at=timezone.now()
+    )
 
 
 def candidates(generation: Generation) -> list[UnassignedPrediction]:

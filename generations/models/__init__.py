@@ -15,7 +15,7 @@ from generations.models.looks import Look, ProviderCall
 from generations.models.process import Process
 from generations.models.reconciliation import Reconciliation
 from generations.models.unassigned import UnassignedPrediction
-from generations.models.video import Video
+from generations.models.video import RefusedOutput, Video
 
 __all__ = [
     "CANCELLABLE",
@@ -37,6 +37,7 @@ __all__ = [
     "ProjectTurn",
     "ProviderCall",
     "Reconciliation",
+    "RefusedOutput",
     "Status",
     "UnassignedPrediction",
     "Video",

@@ -15,7 +15,9 @@ def _at_most(most: int, column: str) -> Q:
 
 
 class Video(models.Model):
-    """A stored output, checked by length and SHA-256. One that can't be probed is kept, with `probe_error` saying why.
+    """A stored output, checked by length and SHA-256, that can be read to its end; or one that an owner took as it is.
+
+    `probe_error` says why one can't be read: it was taken as it is, or stored by an earlier version of the studio.
 
     It belongs to a generation, or to a prediction that nobody is known to have asked for (yet). In the trash (`trashed_at`) it can be
     brought back until its files are deleted (`purged_at`); the row stays, as it was paid.
@@ -37,6 +39,7 @@ class Video(models.Model):
     has_audio = models.BooleanField(null=True)
     probe_error = models.CharField(max_length=300, blank=True)
     probe_note = models.CharField(max_length=300, blank=True, help_text="what the file tells of itself that can't be")
+    taken_as_it_is_at = models.DateTimeField(null=True, help_text="when an owner took it although it can't be read")
     created_at = models.DateTimeField(default=timezone.now)
     trashed_at = models.DateTimeField(null=True)
     trashed_by = models.ForeignKey(
@@ -80,3 +83,33 @@ class Video(models.Model):
     def content_type(self) -> str:
         """By its name, whose end the container decided, as the storage tells it to browsers."""
         return mimetypes.guess_type(self.file.name or "")[0] or "application/octet-stream"
+
+
+class RefusedOutput(models.Model):
+    """What came, the last time, in place of an output's video: evidence, and no video. One row an output, whatever number of tries.
+
+    `file` keeps it in the storage until the video is here, so that an owner can take it as it is; empty where nothing came whole. What
+    `is_picture` beside a video is a cover, and left out.
+    """
+
+    generation = models.ForeignKey(Generation, on_delete=models.PROTECT, related_name="refused_outputs")
+    position = models.PositiveSmallIntegerField()
+    why = models.TextField()
+    file = models.FileField(max_length=300, blank=True)
+    bytes = models.PositiveBigIntegerField(null=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    content_type = models.CharField(max_length=100, blank=True)
+    beginning = models.TextField(blank=True, help_text="the first bytes, as text for people")
+    is_picture = models.BooleanField(default=False)
+    times = models.PositiveIntegerField(default=0)
+    first_at = models.DateTimeField(default=timezone.now)
+    last_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["generation", "position"]
+        constraints = [
+            models.UniqueConstraint(fields=["generation", "position"], name="refused_output_once_per_position")
+        ]
+
+    def __str__(self) -> str:
+        return f"Output {self.position + 1} of {self.generation}"

@@ -23,7 +23,6 @@ def _fault(kind: str, times: int = 1, **parameters: Any) -> Fault:
 # Faults whose end no code could tell rightly within minutes.
 LEFT_OUT = {
     "task_endless": "it ends on the eighth day, when the provider has no result any more",
-    "download_corrupt": "the provider names no checksum: a video that can't be read is fetched again, and after some tries kept as it is",
     "free_endless": "its rows may be of every lost request, and are looked for for days",
     "upload_binary_500": "the older upload is only used where the provider has no tickets",
 }
@@ -109,6 +108,23 @@ FATES: tuple[tuple[Fault, ...], ...] = (
     (_fault("download_500", 2),),
     (_fault("download_truncated"), _fault("download_no_range")),
     (_fault("download_reset"), _fault("download_changed")),
+    # Bad bytes first and good ones later.
+    (_fault("download_corrupt", 4),),
+    (_fault("download_page", 5),),
+    (_fault("download_page", 2, body="", status=204), _fault("download_page", 2, status=200, body="{}")),
+    (_fault("download_cut", 4),),
+    (_fault("download_half", 4),),
+    # It never ends, and costs 8 MB a try there.
+    (_fault("download_endless"),),
+    # Odd headers, addresses and neighbours.
+    (_fault("download_encoding", 3),),
+    (_fault("download_encoding", 3, encoding="gzip", packed=True),),
+    (_fault("download_status", 3, status=206),),
+    (_fault("download_status", 3),),
+    (_fault("result_beside", 5),),
+    (_fault("result_beside", 5, what="twin"),),
+    (_fault("result_odd_address", 5),),
+    (_fault("result_odd_address", 5, how="without_scheme"), _fault("download_page", 3)),
 )
 
 # Each generation meets one of these with this chance, whatever else meets it.

@@ -41,6 +41,7 @@ QUICK = {
     "WAVESPEED_LIVE_PRICES": "true",
     "LEASE_MARGIN_SECONDS": "0.5",
     "STORE_LEASE_SECONDS": "5",
+    "STORE_MOST_MEGABYTES_PER_SECOND": "1",
     "REDELIVERY_SECONDS": "2",
     # Twelve seconds each, where days and hours are meant.
     "UNCONFIRMED_MINUTES": "0.2",

@@ -59,7 +59,7 @@ class Row:
     bill: str = "1.26"
     held: str = "0.00"
     posts: int = 1
-    video: str = "stored"  # stored: the very bytes of the provider; marked: kept, and can't be read; none
+    video: str = "stored"  # stored: the very bytes of the provider; none
     beside: tuple[tuple[str, dict[str, Any]], ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     leap: timedelta = timedelta(0)  # jumped over, before six more hours
@@ -213,7 +213,27 @@ TABLE = [
     completed("download_no_range"),
     completed("download_changed"),
     completed("download_corrupt", times=2),
-    completed("download_corrupt", seen={"video": "marked"}, times=None),
+    completed("download_corrupt", times=12),
+    completed("download_page", times=8),
+    completed("download_page", body='{"error": "try again"}', content_type="application/json", times=8),
+    completed("download_page", status=204, body="", times=3),
+    completed("download_cut", times=8),
+    completed("download_half", times=8),
+    completed("download_endless", seen={"settings": {"STORE_MOST_MEGABYTES_PER_SECOND": 1}}, times=3),
+    completed("download_encoding", times=None),
+    completed("download_encoding", encoding="gzip", packed=True, times=None),
+    completed("download_encoding", encoding="deflate", packed=True, times=None),
+    completed("download_encoding", encoding="br", times=None),
+    completed("download_status", times=None),
+    completed("download_status", status=206, times=None),
+    row("download_page", times=None)("failed", SENTENCES["never_readable"], video="none", leap=timedelta(days=8)),
+    row("download_corrupt", times=None)("failed", SENTENCES["never_readable"], video="none", leap=timedelta(days=8)),
+    # --- What stands beside it
+    completed("result_beside", times=None),
+    completed("result_beside", before=False, times=None),
+    completed("result_beside", what="twin", times=None),
+    completed("result_odd_address", times=None),
+    completed("result_odd_address", how="without_scheme", times=None),
     # --- Uploads: nothing is asked for before they are done
     completed("upload_ticket_500"),
     completed("upload_ticket_drop"),
@@ -315,9 +335,6 @@ def video_of(told: dict[str, Any], client: Client, wavespeed: SandboxControl) ->
     answer = client.get(f"/api/v1/videos/{video['id']}/download/", follow=True)
     content = b"".join(answer.streaming_content)
     assert hashlib.sha256(content).hexdigest() == video["sha256"]
-    if video["probe_error"]:
-        assert (video["width"], video["poster_url"]) == (None, None)
-        return "marked"
     assert video["sha256"] == wavespeed.predictions()[0]["output_sha256"]
     return "stored"
 

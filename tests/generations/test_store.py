@@ -18,7 +18,7 @@ from generations import alerts, lifecycle, provider, room
 from generations.models import Generation, Status
 from projects.models import Alert, AlertKind, Notification
 from tests.generations.storages import Forgetful
-from tests.pipeline import file_sha256, history, poll_to_end, until
+from tests.pipeline import file_sha256, history, money, poll_to_end, until
 from tests.sandbox import SandboxControl
 
 pytestmark = pytest.mark.django_db
@@ -159,25 +159,175 @@ def test_a_damaged_file_is_fetched_again_before_it_is_believed(
     assert lifecycle.store(storing.pk) is None
     storing.refresh_from_db()
     assert (storing.status, storing.error_code) == (Status.STORING, "damaged")
-    assert storing.error_message.startswith("The provider sent a damaged file: ")
+    assert storing.error_message.startswith("What came is no video that can be read: ")
+    assert not storing.videos.exists()
 
     assert store_again(storing) is None
     assert store_again(storing) == Status.COMPLETED
     assert_stored(storing, wavespeed)
 
 
-def test_what_stays_damaged_is_what_the_provider_made_and_is_kept_and_marked(
+@pytest.mark.parametrize(
+    ("fault", "parameters"),
+    [
+        ("download_page", {}),
+        ("download_page", {"body": '{"error": "try again"}', "content_type": "application/json"}),
+        ("download_page", {"body": ""}),
+        ("download_page", {"status": 204, "body": ""}),
+        ("download_cut", {}),
+        ("download_half", {}),
+        ("download_half", {"fraction": 0.99}),
+    ],
+)
+def test_nothing_but_the_video_completes_it_however_often_something_else_comes(
+    fault: str, parameters: dict[str, object], storing: Generation, wavespeed: SandboxControl
+) -> None:
+    wavespeed.arm(fault, times=5, **parameters)
+
+    assert [store_again(storing) for _ in range(5)] == [None] * 5
+    assert not storing.videos.exists()
+    assert len(files_of(storing)) <= 1
+    assert store_again(storing) == Status.COMPLETED
+    assert_stored(storing, wavespeed)
+
+
+@pytest.mark.parametrize(
+    ("fault", "parameters"),
+    [
+        ("download_encoding", {"encoding": "aws-chunked"}),
+        ("download_encoding", {"encoding": "br"}),
+        ("download_encoding", {"encoding": "gzip"}),
+        ("download_encoding", {"encoding": "gzip", "packed": True}),
+        ("download_encoding", {"encoding": "deflate", "packed": True}),
+        ("download_status", {"status": 203}),
+        ("download_status", {"status": 206}),
+        ("result_odd_address", {"how": "spaced"}),
+        ("result_odd_address", {"how": "without_scheme"}),
+    ],
+)
+def test_good_bytes_are_taken_whatever_is_said_of_them(
+    fault: str, parameters: dict[str, object], processing: Generation, wavespeed: SandboxControl
+) -> None:
+    wavespeed.arm(fault, times=None, **parameters)
+    poll_to_end(processing)
+
+    assert lifecycle.store(processing.pk) == Status.COMPLETED
+
+    assert_stored(processing, wavespeed)
+
+
+def test_owners_hear_once_after_minutes_what_came_instead(
+    storing: Generation, wavespeed: SandboxControl, studio_owner: User
+) -> None:
+    wavespeed.arm("download_page", times=None)
+    began = timezone.now()
+
+    for _ in range(5):
+        store_again(storing)
+    assert not Alert.objects.exists()
+    while (tried := Generation.objects.get(pk=storing.pk).next_action_at) < began + timedelta(hours=1):
+        store_again(storing)
+
+    alert = Alert.objects.get()
+    assert alert.kind == AlertKind.NEEDS_LOOK
+    assert alert.created_at < began + timedelta(minutes=6)
+    assert "24 bytes of text/html, which begin with “<html>maintenance</html>”" in alert.text
+    storing.refresh_from_db()
+    assert storing.needs_look_why in alert.text
+    assert tried - timezone.now() > timedelta(minutes=30)
+    evidence = storing.refused_outputs.get()
+    assert (evidence.bytes, evidence.content_type, evidence.times > 5) == (24, "text/html", True)
+    with evidence.file.open("rb") as file:
+        assert file.read() == b"<html>maintenance</html>"
+    assert files_of(storing) == [Path(evidence.file.name).name]
+
+
+def test_what_is_never_readable_fails_on_the_eighth_day_and_follows_the_bill(
     storing: Generation, wavespeed: SandboxControl
 ) -> None:
-    wavespeed.arm("download_corrupt", times=None)
+    wavespeed.arm("download_page", times=None)
+    assert lifecycle.store(storing.pk) is None
 
-    assert [store_again(storing) for _ in range(4)] == [None, None, None, Status.COMPLETED]
+    with time_machine.travel(storing.submitted_at + timedelta(days=8, hours=1)):
+        assert lifecycle.store(storing.pk) == Status.FAILED
 
-    video = storing.videos.get()
-    assert (video.width, bool(video.poster)) == (None, False)
-    assert video.probe_error == "This is not a video that can be read, or it is damaged."
-    assert file_sha256(storing) == video.sha256
-    assert wavespeed.faults()[0]["taken"] == 4
+    storing.refresh_from_db()
+    assert (storing.error_code, storing.settle_at is not None) == ("never_readable", True)
+    assert "<html>maintenance</html>" in storing.error_message
+    assert not storing.videos.exists()
+    (deduct,) = wavespeed.bill()["rows"]
+    refund = {"prediction_id": storing.prediction_id, "billing_type": "refund", "price": deduct["price"]}
+    wavespeed.doctor(add=[refund])
+    lifecycle.settle(storing.pk)
+    assert money(storing) == (0, 0)
+
+
+# --- Several outputs --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_cover_beside_the_video_is_left_out_without_further_tries(
+    before: bool, processing: Generation, wavespeed: SandboxControl
+) -> None:
+    wavespeed.arm("result_beside", times=None, what="cover", before=before)
+    poll_to_end(processing)
+
+    assert lifecycle.store(processing.pk) == Status.COMPLETED
+
+    assert_stored(processing, wavespeed)
+
+
+def test_the_same_address_twice_is_one_video(processing: Generation, wavespeed: SandboxControl) -> None:
+    wavespeed.arm("result_beside", times=None, what="twin")
+    poll_to_end(processing)
+
+    assert lifecycle.store(processing.pk) == Status.COMPLETED
+
+    assert_stored(processing, wavespeed)
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_good_output_is_stored_at_once_and_kept_while_a_bad_one_is_tried(
+    before: bool, processing: Generation, wavespeed: SandboxControl, studio_owner: User
+) -> None:
+    wavespeed.arm("result_beside", times=None, what="page", before=before)
+    poll_to_end(processing)
+
+    assert [store_again(processing) for _ in range(4)] == [None] * 4
+
+    video = processing.videos.get()
+    assert file_sha256(processing) == video.sha256 == wavespeed.predictions()[0]["output_sha256"]
+    processing.refresh_from_db()
+    bad = 1 if before else 2
+    assert processing.error_message.startswith(f"Output {bad} of 2: What came is no video that can be read: ")
+    with time_machine.travel(processing.submitted_at + timedelta(days=8, hours=1)):
+        assert lifecycle.store(processing.pk) == Status.COMPLETED
+    assert processing.events.last().reason.startswith("Stored and checked, but for 1 of 2 outputs: ")
+    assert set(files_of(processing)) == {Path(name).name for name in (video.file.name, video.poster.name)}
+
+
+def test_a_picture_alone_is_no_video(storing: Generation, wavespeed: SandboxControl) -> None:
+    cover = storing.outputs[0].partition("output.mp4")[0] + "cover.jpg"
+    Generation.objects.filter(pk=storing.pk).update(outputs=[cover])
+
+    assert lifecycle.store(storing.pk) is None
+    assert store_again(storing) == Status.COMPLETED  # by the fresh result
+    assert_stored(storing, wavespeed)
+
+
+def test_an_output_that_never_ends_is_that_one_s_trouble(
+    storing: Generation, wavespeed: SandboxControl, settings: object
+) -> None:
+    settings.STORE_MOST_MEGABYTES_PER_SECOND = 1
+    wavespeed.arm("download_endless", times=3)
+
+    assert [store_again(storing) for _ in range(3)] == [None] * 3
+
+    storing.refresh_from_db()
+    assert storing.error_message == "The file at 127.0.0.1 is over the limit of 10,000,000 bytes."
+    assert room.shortage() == ""
+    assert store_again(storing) == Status.COMPLETED
+    assert_stored(storing, wavespeed)
 
 
 def test_what_the_provider_dropped_for_good_fails_on_the_eighth_day_and_not_before(

@@ -1,31 +1,53 @@
 """Taking a large file from the provider: resumed where it broke, never held in memory, and refused by no disk in silence."""
 
+import gzip
 import hashlib
+import io
+import struct
 import subprocess
 import sys
+import tempfile
+import time
 import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import IO
 
 import pytest
 from django.core.files.base import File
 from django.core.files.storage import default_storage
+from PIL import Image
 
 from generations import storing
 from generations.models import Video
-from generations.storing import StoreFailed, fetch_and_store
+from generations.storing import Came, StoreFailed, fetch_and_store
 from projects import fetch
 from tests.sandbox import ROOT
+from wavespeed_sandbox.render import Clip, render
 
-BLOCK = bytes(range(256)) * 4096
-BLOCKS = 48
-LARGE = len(BLOCK) * BLOCKS
-SMALL = hashlib.sha256(b"not repeating").digest() * 20_000
+
+def _clip() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        render(Clip(long_side=320, durations=[1], sound=True, seed=1, comment="of these tests"), path)
+        return path.read_bytes()
+
+
+def padded(size: int) -> bytes:
+    """A video with so much in it that players skip."""
+    filling = hashlib.sha256(b"not repeating").digest() * (size // 32)
+    return CLIP + struct.pack(">I4s", 8 + len(filling), b"free") + filling
+
+
+CLIP = _clip()
+SMALL = padded(640_000)
 HALF = len(SMALL) // 2
+PAGE = b"<html>We are back soon</html>"
 
 
 @dataclass
@@ -40,6 +62,8 @@ class Server:
     knows_ranges: bool = True
     minds_if_range: bool = True
     wrong_part: bool = False
+    headers: dict[str, str] = field(default_factory=dict)
+    pause: float = 0.0
     asked: list[tuple[str | None, str | None]] = field(default_factory=list)
     url: str = ""
 
@@ -59,13 +83,21 @@ class Server:
         if start:
             first = start - 1 if self.wrong_part else start
             request.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
+        for name, value in self.headers.items():
+            request.send_header(name, value)
         if etag:
             request.send_header("ETag", etag)
         if self.modified:
             request.send_header("Last-Modified", self.modified)
         request.send_header("Content-Length", str(len(self.content) - start))
         request.end_headers()
-        request.wfile.write(self.content[start:][: self.cuts.pop(0) if self.cuts else None])
+        body = self.content[start:][: self.cuts.pop(0) if self.cuts else None]
+        if not self.pause:
+            request.wfile.write(body)
+            return
+        for offset in range(0, len(body), 1000):
+            request.wfile.write(body[offset : offset + 1000])
+            time.sleep(self.pause)
 
 
 @pytest.fixture
@@ -77,7 +109,8 @@ def serve() -> Iterator[Callable[..., Server]]:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                described.answer(self)
+                with suppress(ConnectionError):  # a client that hangs up
+                    described.answer(self)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -98,10 +131,14 @@ def serve() -> Iterator[Callable[..., Server]]:
 
 def stored(url: str, **options: object) -> Video:
     folder = f"tests/{uuid.uuid4()}"
-    (video,) = fetch_and_store(
-        [url], folder=folder, attempt=uuid.uuid4(), renew=lambda: None, allow_loopback=True, **options
+    return fetch_and_store(
+        url,
+        **{"folder": folder, "attempt": uuid.uuid4(), "renew": nobody, "allow_loopback": True, "seconds": 5} | options,
     )
-    return video
+
+
+def nobody() -> None:
+    """No lease to renew."""
 
 
 def content(video: Video) -> bytes:
@@ -110,15 +147,16 @@ def content(video: Video) -> bytes:
 
 
 def test_at_most_8_mb_of_a_file_are_in_memory(serve: Callable[..., Server]) -> None:
-    server = serve(content=BLOCK * BLOCKS)
+    large = padded(48_000_000)
+    server = serve(content=large)
     tracemalloc.start()
 
     video = stored(server.url)
 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (video.bytes, video.sha256) == (LARGE, hashlib.sha256(BLOCK * BLOCKS).hexdigest())
-    assert video.file.size == LARGE
+    assert (video.bytes, video.sha256) == (len(large), hashlib.sha256(large).hexdigest())
+    assert video.file.size == len(large)
     assert peak < 8_000_000
     default_storage.delete(video.file.name)
 
@@ -222,22 +260,115 @@ def test_a_dead_url_is_asked_once(serve: Callable[..., Server], status: int, cod
     assert (failed.value.code, len(server.asked)) == (code, 1)
 
 
-def test_an_empty_file_is_no_video(serve: Callable[..., Server]) -> None:
-    with pytest.raises(StoreFailed, match="empty file"):
-        stored(serve(content=b"").url)
+# --- What is a video --------------------------------------------------------------------------------------------------
 
 
-def test_what_can_not_be_read_as_a_video_is_refused_or_kept_and_marked(serve: Callable[..., Server]) -> None:
-    url = serve().url
-
+def refused(server: Server, **options: object) -> StoreFailed:
     with pytest.raises(StoreFailed) as failed:
-        stored(url, keep_damaged=False)
+        stored(server.url, **options)
+    return failed.value
 
-    assert (failed.value.code, str(failed.value)) == (
+
+def test_an_empty_file_is_no_video(serve: Callable[..., Server]) -> None:
+    assert "an empty file" in str(refused(serve(content=b"")))
+
+
+def test_what_can_not_be_read_is_refused_with_what_came(serve: Callable[..., Server]) -> None:
+    kept: list[tuple[Came, bytes]] = []
+
+    error = refused(serve(content=PAGE), keep=lambda came, file: kept.append((came, _all(file))))
+
+    assert (error.code, str(error)) == (
         "damaged",
-        "The provider sent a damaged file: This is not a video that can be read, or it is damaged.",
+        "What came is no video that can be read: 29 bytes, which begin with “<html>We are back soon</html>”. "
+        "This is not a video that can be read, or it is damaged.",
     )
-    assert stored(url).probe_error
+    ((came, content),) = kept
+    assert (came.sha256, content, came.extension) == (hashlib.sha256(PAGE).hexdigest(), PAGE, "bin")
+
+
+def _all(file: IO[bytes]) -> bytes:
+    file.seek(0)
+    return file.read()
+
+
+def test_what_came_shows_no_signature_and_no_control_character(serve: Callable[..., Server]) -> None:
+    came = refused(serve(content=b"see\x1b[2J https://cdn.example/a?Signature=abc")).came
+
+    assert came is not None
+    assert came.beginning == "see [2J https://cdn.example/a?[hidden]"
+
+
+@pytest.mark.parametrize("cut", [len(CLIP) // 2, len(CLIP) - 1, 40])
+def test_half_a_file_whose_length_agrees_is_refused(cut: int, serve: Callable[..., Server]) -> None:
+    assert refused(serve(content=CLIP[:cut])).code == "damaged"
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_a_picture_is_known_as_one(kind: str, serve: Callable[..., Server]) -> None:
+    content = io.BytesIO()
+    Image.new("RGB", (320, 180)).save(content, kind)
+
+    came = refused(serve(content=content.getvalue())).came
+
+    assert came is not None
+    assert came.is_picture
+
+
+def test_what_was_packed_is_stored_unpacked(serve: Callable[..., Server]) -> None:
+    video = stored(serve(content=gzip.compress(SMALL), headers={"Content-Encoding": "gzip"}, cuts=[1000]).url)
+
+    assert content(video) == SMALL
+    assert (video.bytes, video.sha256) == (len(SMALL), hashlib.sha256(SMALL).hexdigest())
+
+
+def test_a_bomb_is_not_unpacked(serve: Callable[..., Server], settings: object) -> None:
+    settings.STORE_MOST_MEGABYTES_PER_SECOND = 1
+    bomb = gzip.compress(bytes(50_000_000))
+
+    assert "over the limit of 10,000,000 bytes" in str(refused(serve(content=bomb)))
+
+
+def test_what_is_larger_than_any_such_video_is_ended(serve: Callable[..., Server], settings: object) -> None:
+    settings.STORE_MOST_MEGABYTES_PER_SECOND = 1
+
+    error = refused(serve(content=padded(10_000_000)), seconds=3)
+
+    assert (error.code, str(error)) == ("too_large", "The file at 127.0.0.1 is over the limit of 8,000,000 bytes.")
+
+
+def test_what_takes_more_than_a_video_needs_leaves_the_room_of_others(
+    serve: Callable[..., Server], settings: object
+) -> None:
+    settings.STORAGE_ROOM_MEGABYTES = 10**9
+
+    assert content(stored(serve(content=padded(9_000_000)).url, seconds=1))
+    error = refused(serve(content=padded(20_000_000)), seconds=1)
+    assert error.code == "too_large"
+    assert "there is no room for more of it" in str(error)
+
+
+def test_what_comes_too_slowly_is_ended(serve: Callable[..., Server], settings: object) -> None:
+    settings.STORE_LEAST_KILOBYTES_PER_SECOND = 100
+    settings.STORE_SLOW_SECONDS = 0.5
+    server = serve(pause=0.2)
+
+    error = refused(server)
+
+    assert (error.code, str(error)) == (
+        "slow",
+        "127.0.0.1 sends too slowly: less than 50,000 bytes came in 0.5 seconds.",
+    )
+    assert len(server.asked) == 1
+
+
+def test_a_server_that_ends_each_answer_after_a_byte_is_too_slow_as_well(
+    serve: Callable[..., Server], settings: object
+) -> None:
+    settings.STORE_SLOW_SECONDS = 1.0
+    server = serve(cuts=[1] * 1000)
+
+    assert refused(server).code == "slow"
 
 
 def test_a_lease_that_is_lost_meanwhile_ends_it_and_leaves_nothing(
@@ -249,7 +380,7 @@ def test_a_lease_that_is_lost_meanwhile_ends_it_and_leaves_nothing(
         raise StoreFailed("lease_lost", "Another worker took over.")
 
     with pytest.raises(StoreFailed, match="Another worker"):
-        fetch_and_store([serve().url], folder="tests/lost", attempt=uuid.uuid4(), renew=lost, allow_loopback=True)
+        stored(serve().url, folder="tests/lost", renew=lost)
 
     assert not Path(default_storage.path("tests/lost")).exists() or default_storage.listdir("tests/lost")[1] == []
 
@@ -260,13 +391,7 @@ def test_the_lease_is_renewed_while_it_downloads_uploads_and_reads_back(
     settings.STORE_LEASE_SECONDS = 0.0  # renewed at each piece
     renewed = []
 
-    fetch_and_store(
-        [serve().url],
-        folder=f"tests/{uuid.uuid4()}",
-        attempt=uuid.uuid4(),
-        renew=lambda: renewed.append(True),
-        allow_loopback=True,
-    )
+    stored(serve().url, renew=lambda: renewed.append(True))
 
     pieces = (len(SMALL) // fetch.CHUNK_BYTES, len(SMALL) // File.DEFAULT_CHUNK_SIZE, len(SMALL) // storing.READ_BYTES)
     assert len(renewed) >= sum(pieces)
@@ -281,7 +406,9 @@ django.setup()
 from generations.storing import StoreFailed, fetch_and_store
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 try:
-    fetch_and_store([sys.argv[1]], folder="tests/full", attempt=uuid.uuid4(), renew=lambda: None, allow_loopback=True)
+    fetch_and_store(
+        sys.argv[1], seconds=5, folder="tests/full", attempt=uuid.uuid4(), renew=lambda: None, allow_loopback=True
+    )
 except StoreFailed as error:
     print(error.code, error)
 """

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from generations import storing
 from generations.models import Generation, Video
+from generations.video import Unprobeable
 from projects.models import Project
 from tests.generations.test_video import RED, make_video, with_numbers
 from tests.projects.api.client import API, client_of
@@ -51,9 +52,12 @@ def generation(project: Project, studio_owner: User) -> Generation:
 
 
 def saved(generation: Generation, path: Path) -> Video:
-    """The row as the studio stores it."""
+    """The row as the studio stores it, or as an owner takes it although it can't be read."""
     video = Video(generation=generation, file=f"{uuid.uuid4()}.mp4", bytes=path.stat().st_size, sha256="0" * 64)
-    storing._probe(video, path)
+    try:
+        storing._probe(video, path)
+    except Unprobeable as error:
+        video.probe_error = error.message
     video.save()
     return video
 

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import io
 import threading
@@ -196,6 +197,9 @@ class Pictures(BaseHTTPRequestHandler):
             return
         self.send_response(404 if path == "/gone.jpg" else 200)
         content = b"<html>" if path == "/page.html" else factories.jpeg()
+        if path == "/packed.jpg":
+            content = gzip.compress(content)
+            self.send_header("Content-Encoding", "gzip")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -231,6 +235,12 @@ def test_import_url_follows_a_redirect_and_names_the_file_by_where_it_ended(
     image, _ = source_images.import_url(project, f"{host}/moved", by=editor, allow_loopback=True)
 
     assert (image.source_url, image.original_name) == (f"{host}/moved", "es.jpg")
+
+
+def test_import_url_takes_what_the_server_packed(project: Project, editor: User, host: str) -> None:
+    image, _ = source_images.import_url(project, f" {host}/packed.jpg\n", by=editor, allow_loopback=True)
+
+    assert (image.sha256, image.source_url) == (hashlib.sha256(factories.jpeg()).hexdigest(), f"{host}/packed.jpg")
 
 
 def test_import_url_of_what_is_no_picture_is_refused(project: Project, editor: User, host: str) -> None:

@@ -45,8 +45,10 @@ BETTER_ROWS = {
     "api/v1/generations/<uuid:pk>/no-video/": "puzzling",
     "admin/generations/generation/<uuid:pk>/take-output/": "puzzling",
     "admin/generations/generation/<uuid:pk>/no-video/": "puzzling",
+    "api/v1/generations/<uuid:pk>/take-as-it-is/": "storing",
     "admin/generations/generation/<uuid:pk>/assign/": "unconfirmed",
     "admin/generations/generation/<uuid:pk>/not-made/": "unconfirmed",
+    "admin/generations/generation/<uuid:pk>/take-as-it-is/": "storing",
     "admin/generations/generation/<uuid:pk>/ignore/": "done",
 }
 

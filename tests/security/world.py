@@ -30,6 +30,7 @@ from generations.models import (
     Lane,
     Process,
     Reconciliation,
+    RefusedOutput,
     Status,
     UnassignedPrediction,
     Video,
@@ -169,7 +170,11 @@ def _add_generations(world: World, text: Callable[[str], str]) -> None:
         needs_look_why=text("Why"),
         error_message=text("Trouble"),
     )
-    for row in (draft, failed, done, unconfirmed, puzzling):
+    storing = generation(world, text("Storing"), Status.STORING, prediction_id="prediction-storing", charged=1_260_000)
+    came = RefusedOutput(generation=storing, position=0, why=text("Why"), bytes=len(CONTENT), sha256="b" * 64)
+    came.content_type, came.beginning = text("Type")[:100], text("Beginning")
+    came.file.save(f"videos/{uuid.uuid4()}.bin", ContentFile(CONTENT))
+    for row in (draft, failed, done, unconfirmed, puzzling, storing):
         Exchange.objects.create(
             generation=row, kind=Exchange.Kind.RESULT, summary=text("Summary")[:300], detail={"message": text("Detail")}
         )
@@ -188,6 +193,7 @@ def _add_generations(world: World, text: Callable[[str], str]) -> None:
         "done": done,
         "unconfirmed": unconfirmed,
         "puzzling": puzzling,
+        "storing": storing,
         "generations.approval": Approval.objects.get(),
         "generations.video": video,
         "projects.spendentry": factories.reservation(world.project, world.people[EDITOR]),

@@ -20,12 +20,12 @@ from django.utils import timezone
 
 from generations import inventory, lifecycle, naming, room, sanity
 from generations.models import Generation, Status, Video
-from generations.storing import StoreFailed, fetch_and_store
+from generations.storing import StoreFailed
 from kling_studio import object_storage
 from projects.models import Alert, AlertKind, Project
 from tests.generations.conftest import budget, control, draft, make_sandbox, processing, queued, sandbox, wavespeed
 from tests.generations.test_check_storage import stored_video
-from tests.generations.test_storing import BLOCK, BLOCKS, LARGE, Server, serve
+from tests.generations.test_storing import Server, padded, serve, stored
 from tests.pipeline import file_sha256, poll_to_end
 from tests.sandbox import SandboxControl
 
@@ -87,29 +87,29 @@ def uploads(s3: Any, bucket: str) -> list[dict[str, Any]]:
 def test_a_large_file_goes_up_in_parts_and_is_never_in_memory(
     made_bucket: str, s3: Any, serve: Callable[..., Server]
 ) -> None:
-    server = serve(content=BLOCK * BLOCKS)
+    large = padded(48_000_000)
+    server = serve(content=large)
     default_storage.exists("so that boto3 is loaded before it is measured")
     tracemalloc.start()
 
-    (video,) = fetch_and_store(
-        [server.url], folder="videos", attempt=uuid.uuid4(), renew=lambda: None, allow_loopback=True
-    )
+    video = stored(server.url, folder="videos")
 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert (video.bytes, video.sha256) == (LARGE, hashlib.sha256(BLOCK * BLOCKS).hexdigest())
-    (stored,) = objects(s3, made_bucket)
-    assert (stored["Key"], stored["Size"]) == (f"studio/{video.file.name}", LARGE)
-    assert stored["ETag"].strip('"').endswith(f"-{LARGE // PART}")
+    assert (video.bytes, video.sha256) == (len(large), hashlib.sha256(large).hexdigest())
+    (poster, file) = sorted(objects(s3, made_bucket), key=lambda each: int(each["Size"]))
+    assert (poster["Key"], file["Key"]) == (f"studio/{video.poster.name}", f"studio/{video.file.name}")
+    assert file["Size"] == len(large)
+    assert file["ETag"].strip('"').endswith(f"-{-(-len(large) // PART)}")
     assert uploads(s3, made_bucket) == []
-    assert peak < 4 * PART < LARGE
+    assert peak < 4 * PART < len(large)
 
 
 def test_an_upload_that_is_aborted_leaves_nothing(
     made_bucket: str, s3: Any, serve: Callable[..., Server], settings: object
 ) -> None:
     """Another worker takes over while the second part is on its way."""
-    server = serve(content=BLOCK * BLOCKS)
+    server = serve(content=padded(48_000_000))
     settings.STORE_LEASE_SECONDS = 0.0  # renewed at each piece
     seen: list[int] = []
 
@@ -120,7 +120,7 @@ def test_an_upload_that_is_aborted_leaves_nothing(
             raise StoreFailed("lease_lost", "Another worker took over.")
 
     with pytest.raises(StoreFailed, match="Another worker"):
-        fetch_and_store([server.url], folder="videos", attempt=uuid.uuid4(), renew=renew, allow_loopback=True)
+        stored(server.url, folder="videos", renew=renew)
 
     assert seen == [1, 1]
     assert (objects(s3, made_bucket), uploads(s3, made_bucket)) == ([], [])
