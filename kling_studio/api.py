@@ -48,6 +48,8 @@ log = structlog.get_logger(__name__)
 
 # A form's other fields and the lines between its parts, in bytes.
 FORM_OVERHEAD = 1_000_000
+DISPOSITION = re.compile(rb"content-disposition:[^\r\n]*", re.IGNORECASE)
+ODD_NAME = "The file's name is not in UTF-8: send it in UTF-8, or another name."
 MOST_TOLD = 10
 WRONG_TOKENS, WRONG_TOKENS_SECONDS = 60, 60
 
@@ -215,7 +217,32 @@ class MultiPartParser(PlainMultiPartParser):
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         if isinstance(stream, HttpRequest):
             _refuse_longer(stream, settings.MAX_UPLOAD_BYTES + FORM_OVERHEAD)
-        return super().parse(stream, media_type, parser_context)
+        body = _Watched(stream)
+        parsed = super().parse(body, media_type, parser_context)
+        if body.has_odd_name and not parsed.files:
+            raise exceptions.ValidationError({"file": [ODD_NAME]}, code="bad_file_name")
+        return parsed
+
+
+class _Watched:
+    """A form's body that notices a part whose name is not in UTF-8: Django leaves such a part out without a word."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.has_odd_name = False
+
+    def read(self, *args: int) -> bytes:
+        chunk: bytes = self._stream.read(*args)
+        self.has_odd_name |= any(not _is_utf8(each) for each in DISPOSITION.findall(chunk))
+        return chunk
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def unknown_fields(data: Mapping[Any, Any], known: Iterable[str]) -> dict[str, list[str]]:

@@ -191,3 +191,17 @@ def test_a_picture_that_is_fetched_is_checked_like_one_that_is_sent(
 
     assert (answer.status_code, errors(answer)[0][0]) == (400, "private_address")
     assert SourceImage.objects.count() == 0
+
+
+@pytest.mark.parametrize("name", ["Grüße.jpg".encode("latin-1"), b"\x93Foto\x94.jpg", b"\xff\xfe"])
+def test_a_name_that_is_not_in_utf8_is_the_reason_that_is_given(api: APIClient, project: Project, name: bytes) -> None:
+    disposition = b"--b\r\nContent-Disposition: form-data; name="
+    body = (
+        disposition + b'"project"\r\n\r\n' + str(project.pk).encode() + b"\r\n"
+        + disposition + b'"file"; filename="' + name + b'"\r\n\r\n' + factories.jpeg() + b"\r\n--b--\r\n"
+    )  # fmt: skip
+
+    answer = api.generic("POST", IMAGES, body, content_type="multipart/form-data; boundary=b")
+
+    reason = "The file's name is not in UTF-8: send it in UTF-8, or another name."
+    assert (answer.status_code, errors(answer)) == (400, [("bad_file_name", "file", reason)])
