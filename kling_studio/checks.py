@@ -113,7 +113,7 @@ def mail_has_a_sender(**_: Any) -> list[CheckMessage]:
                 id="kling_studio.W006",
             )
         ]
-    _, address = parseaddr(settings.DEFAULT_FROM_EMAIL)
+    address = parseaddr(settings.DEFAULT_FROM_EMAIL)[1]
     if is_loopback(address.rpartition("@")[2] or None):
         return [
             Warning(

@@ -60,7 +60,8 @@ def send() -> None:
 def waiting_since() -> datetime | None:
     """Since when the oldest e-mail waits that nobody's mail server has taken yet; None while none waits."""
     waiting = Notification.objects.filter(email_at__isnull=False, user__is_active=True)
-    return waiting.aggregate(since=Min("alert__created_at"))["since"]
+    since: datetime | None = waiting.aggregate(since=Min("alert__created_at"))["since"]
+    return since
 
 
 def _give_up() -> None:

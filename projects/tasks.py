@@ -18,7 +18,7 @@ def send_password_reset(address: str) -> None:
             domain_override=settings.PUBLIC_URL,
             extra_email_context={
                 "public_url": settings.PUBLIC_URL,
-                "days": settings.PASSWORD_RESET_TIMEOUT // 86_400,
+                "days": str(settings.PASSWORD_RESET_TIMEOUT // 86_400),
             },
         )
 
