@@ -450,6 +450,8 @@ class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Video.objects.none()
     serializer_class = VideoSerializer
     filterset_class = VideoFilter
+    # The newest first, by an index: the order of a generation's own videos would sort them all.
+    ordering = ["-created_at", "-id"]
     ordering_fields = ["created_at", "trashed_at", "bytes"]
 
     def get_queryset(self) -> QuerySet[Video]:

@@ -11,7 +11,32 @@ document.addEventListener("DOMContentLoaded", () => {
   switchModes();
   findPictures();
   keepFileNames();
+  reachByKeyboard();
 });
+
+// Unfold's filters, user menu and themes are opened by links without an address and by plain boxes, which the keyboard does not
+// reach. What they open gets the focus.
+function reachByKeyboard() {
+  for (const opener of document.querySelectorAll("[x-on\\:click]:not(a[href], button, input, label, #changelist-filter-close)")) {
+    opener.tabIndex = 0;
+    opener.setAttribute("role", "button");
+    for (const icon of opener.querySelectorAll(".material-symbols-outlined")) {
+      icon.setAttribute("aria-hidden", "true");
+    }
+    opener.addEventListener("keydown", (event) => {
+      if (event.target !== opener || (event.key !== "Enter" && event.key !== " ")) {
+        return;
+      }
+      event.preventDefault();
+      opener.click();
+      const opened = opener.closest("#changelist") ? document.querySelector("#changelist-filter") : opener.parentElement.querySelector("nav");
+      window.setTimeout(() => {
+        const reached = [...(opened?.querySelectorAll("a[href], button, input, select, [tabindex='0']") ?? [])];
+        reached.find((each) => each.checkVisibility())?.focus();
+      }, 200);
+    });
+  }
+}
 
 // A second click on a button that sends a form is not sent; the server would refuse it too.
 function sendOnce(part) {

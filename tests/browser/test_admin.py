@@ -200,6 +200,39 @@ def test_a_page_says_when_its_session_has_ended_and_stops_asking(
     studio.wait_for_url(page_of(live_server, running))
 
 
+def tab_to(page: Page, words: str) -> None:
+    """Presses Tab until what has the focus says so."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        focused = page.locator("*:focus:not(body)")
+        if focused.count() and words in (focused.get_attribute("aria-label") or focused.inner_text()):
+            return
+    pytest.fail(f"Tab never reaches “{words}”")
+
+
+def test_filters_menu_and_log_out_are_reached_by_keyboard(studio: Page, live_server: LiveServer) -> None:
+    studio.goto(f"{live_server.url}/admin/generations/generation/")
+    tab_to(studio, "Filters")
+    studio.keyboard.press("Enter")
+    expect(studio.locator("#changelist-filter")).to_be_visible()
+    expect(studio.locator("#changelist-filter :focus")).to_have_count(1)
+    studio.keyboard.press("Escape")
+    expect(studio.locator("#changelist-filter")).to_be_hidden()
+
+    studio.goto(f"{live_server.url}/admin/generations/generation/")
+    tab_to(studio, "Show or hide the menu")
+    studio.keyboard.press("Enter")
+    studio.keyboard.press("Enter")
+    studio.goto(f"{live_server.url}/admin/generations/generation/")
+    tab_to(studio, "eddie")
+    studio.keyboard.press("Enter")
+    expect(studio.locator("nav :focus")).to_have_count(1)
+    tab_to(studio, "Log out")
+    studio.keyboard.press("Enter")
+    studio.wait_for_url("**/admin/logout/")
+    assert not Session.objects.exists()
+
+
 @pytest.mark.parametrize("width", [1440, 390])
 def test_no_page_is_wider_than_the_screen(
     studio: Page, live_server: LiveServer, coffee: Project, eddie: User, width: int
