@@ -60,9 +60,9 @@ class AsksForTokens(forms.BaseForm):
             label="API tokens",
             required=False,
             initial=END,
-            choices=[(END, "End them: whatever uses them is no longer let in"), (KEEP, "Let them go on working")],
+            choices=[(END, "End them"), (KEEP, "Let them go on working")],
             widget=UnfoldAdminSelectWidget(),
-            help_text=f"{len(known)} work now: {listed}.",
+            help_text=f"{len(known)} work now: {listed}. Once they have ended, whatever uses them is no longer let in.",
         )
 
     def set_password_and_save(self, user: User, *args: Any, **kwargs: Any) -> User:

@@ -231,7 +231,7 @@ def test_a_new_password_asks_about_tokens_and_ends_them_unless_told(
     client.force_login(editor if page == "own" else studio_owner)
     path, typed = pages(client, editor)[page]
     shown = client.get(path).content.decode()
-    assert "End them: whatever uses them is no longer let in" in shown
+    assert "Once they have ended, whatever uses them is no longer let in." in shown
     assert "1 work now: " in shown
 
     response = client.post(path, typed | ({"tokens": choice} if choice else {}), follow=True)
