@@ -43,6 +43,7 @@ ALLOWED = {
     ("generations/wavespeed/transport.py", EVERYTHING): "seconds",
     ("generations/wavespeed/webhooks.py", EVERYTHING): "seconds",
     ("projects/admin/display.py", "size"): "bytes",
+    ("projects/colours.py", EVERYTHING): "light and colours",
     ("projects/digest.py", "_send"): "part of a time span",
     ("projects/fetch.py", EVERYTHING): "seconds",
     ("projects/images.py", EVERYTHING): "pixels and megabytes",
