@@ -47,7 +47,6 @@ ALLOWED = {
     ("projects/digest.py", "_send"): "part of a time span",
     ("projects/fetch.py", EVERYTHING): "seconds",
     ("projects/images.py", EVERYTHING): "pixels and megabytes",
-    ("projects/models/budget.py", "Budget"): "half of a time span",
     ("projects/source_images.py", EVERYTHING): "seconds",
 }
 
