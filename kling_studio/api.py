@@ -38,6 +38,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings
 from rest_framework.throttling import UserRateThrottle
+from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from kling_studio import throttling, unanswered
@@ -297,10 +298,8 @@ class Throttle(UserRateThrottle):
     rate = "1200/minute"
 
 
-class Options:
+class Options(APIView):
     """OPTIONS says which methods there are, and no more."""
-
-    allowed_methods: list[str]
 
     def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
         return HttpResponse(status=status.HTTP_204_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})

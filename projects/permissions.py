@@ -106,7 +106,9 @@ def require_studio_owner_now(user: User, what: str) -> None:
 
 def require_studio_owner(user: "Person", what: str) -> None:
     if not is_studio_owner(user):
-        raise PermissionDenied(f"Only studio owners {what}. They are: {names_of_studio_owners()}.")
+        # Who is in no project learns nobody's name.
+        names = f" They are: {names_of_studio_owners()}." if visible_projects(user).exists() else ""
+        raise PermissionDenied(f"Only studio owners {what}.{names}")
 
 
 def may_set_budget(user: "Person", project: Project | None, member: User | None) -> bool:

@@ -1,6 +1,7 @@
 """What the API says to the refusals of `projects`."""
 
 from rest_framework import status
+from rest_framework.serializers import DateTimeField
 
 from kling_studio.api import ApiError, as_api_error
 from kling_studio.fields import dollars
@@ -33,7 +34,7 @@ def _(error: OverBudget) -> Exception:
         needed=dollars(error.needed),
         free=dollars(error.free),
         budget=str(error.budget.pk),
-        resets_at=error.resets_at.isoformat() if error.resets_at else None,
+        resets_at=DateTimeField().to_representation(error.resets_at),
     )
 
 

@@ -145,9 +145,11 @@ class BudgetViewSet(AnyBudgetViewSet, OfProject):
     @idempotent
     def create(self, request: Request, project_id: UUID) -> Response:
         """A studio owner sets the project's budgets, an owner of the project its other members'."""
+        # First: who may not see it learns nothing of what it would take.
+        project = self.project
         fields = self.valid(NewBudget)
         name = fields.get("user")
-        return self._create(self.project, member_named(self.project, name) if name else None, fields)
+        return self._create(project, member_named(project, name) if name else None, fields)
 
 
 def project_budgets(project: Project, person: User) -> QuerySet[Budget]:

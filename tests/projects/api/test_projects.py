@@ -71,6 +71,12 @@ def test_project_is_made_by_nobody_else(api: APIClient) -> None:
     assert not Project.objects.filter(name="Tea").exists()
 
 
+def test_who_is_in_no_project_learns_no_names(project: Project) -> None:
+    response = client_of(factories.UserFactory()).post(f"{API}/projects/", {"name": "Tea"})
+
+    assert errors(response) == [("permission_denied", None, "Only studio owners make projects.")]
+
+
 def test_project_with_a_name_that_exists_is_refused(owner_api: APIClient, project: Project) -> None:
     response = owner_api.post(f"{API}/projects/", {"name": "Coffee"})
 
