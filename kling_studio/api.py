@@ -20,7 +20,7 @@ from django.core.exceptions import (
 )
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest
 from django.utils.decorators import method_decorator
 from django.utils.log import log_response
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -219,7 +219,7 @@ class MultiPartParser(PlainMultiPartParser):
         if isinstance(stream, HttpRequest):
             _refuse_longer(stream, settings.MAX_UPLOAD_BYTES + FORM_OVERHEAD)
         body = _Watched(stream)
-        parsed = super().parse(body, media_type, parser_context)
+        parsed = super().parse(body, media_type, parser_context)  # type: ignore[arg-type]  # all that it needs
         if body.has_odd_name and not parsed.files:
             raise exceptions.ValidationError({"file": [ODD_NAME]}, code="bad_file_name")
         return parsed
@@ -301,8 +301,8 @@ class Throttle(UserRateThrottle):
 class Options(APIView):
     """OPTIONS says which methods there are, and no more."""
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:
-        return HttpResponse(status=status.HTTP_204_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]  # as DRF has it
+        return Response(status=status.HTTP_204_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
 
 
 # --- The documentation -----------------------------------------------------------------------------------------------

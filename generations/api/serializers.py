@@ -164,7 +164,7 @@ class CostSerializer(serializers.Serializer):
 
 
 class LookSerializer(serializers.Serializer):
-    source = serializers.ChoiceField(choices=Look.Source.choices)
+    source = serializers.ChoiceField(choices=Look.Source.choices)  # type: ignore[assignment]  # a field, not whose it is
     tried_at = serializers.DateTimeField(allow_null=True)
     read_at = serializers.DateTimeField(allow_null=True, help_text="null: it could never be read")
     error = serializers.CharField(help_text="why the last try failed; empty: it did not")
