@@ -34,7 +34,7 @@ def _(error: OverBudget) -> Exception:
         needed=dollars(error.needed),
         free=dollars(error.free),
         budget=str(error.budget.pk),
-        resets_at=DateTimeField().to_representation(error.resets_at),
+        resets_at=error.resets_at and DateTimeField().to_representation(error.resets_at),
     )
 
 
