@@ -1,7 +1,6 @@
 """What is said while the database is away, and at addresses that are none."""
 
 import json
-import uuid
 from pathlib import Path
 
 import pytest
@@ -83,7 +82,7 @@ def test_addresses_of_nothing_below_api_are_json(client: Client, path: str) -> N
     assert [error[:2] for error in errors(response)] == [("not_found", None)]
 
 
-@pytest.mark.parametrize("path", [f"{API}/generations", f"{API}/projects/{uuid.uuid4()}/budgets"])
+@pytest.mark.parametrize("path", [f"{API}/generations", f"{API}/projects/6a1b0d7e-c74d-4f44-997b-ca278ec1f13b/budgets"])
 def test_missing_slash_is_told(client: Client, path: str) -> None:
     for method in (client.get, client.post):
         response = method(path)
