@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_safe
 
-from projects.links import came_from
+from projects.links import NotHere, came_from
 
 TITLES = {
     400: "This could not be understood",
@@ -79,9 +79,8 @@ def permission_denied(request: HttpRequest, exception: Exception) -> HttpRespons
 
 
 def page_not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
-    """What the URL resolver raises is a list of patterns, and no sentence."""
-    told = exception.args[0] if exception.args else ""
-    return page(request, 404, told if isinstance(told, str) else "")
+    """Django's own texts name patterns and models, and differ where nobody must see a difference."""
+    return page(request, 404, str(exception) if isinstance(exception, NotHere) else "")
 
 
 def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -1,7 +1,11 @@
-"""Addresses that pages lead to."""
+"""Addresses that pages lead to, and what is said where one leads nowhere."""
 
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest
 from django.utils.http import url_has_allowed_host_and_scheme
+
+
+class NotHere(Http404):
+    """Its sentence is for people, and the page of the error shows it; that of any other `Http404` is for programmers."""
 
 
 def came_from(request: HttpRequest) -> str:

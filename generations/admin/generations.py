@@ -7,7 +7,7 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
@@ -44,6 +44,7 @@ from projects.admin.access import ProjectFilter, StudioAdmin, access, person, se
 from projects.admin.asking import ask, counted
 from projects.admin.display import BudgetBar, amount
 from projects.admin.versions import SEEN
+from projects.links import NotHere
 from projects.models import Budget, Project, SourceImage
 from projects.money import shown
 from projects.spend import SpendRefused
@@ -219,7 +220,7 @@ class GenerationAdmin(StudioAdmin):
         if pk:
             project = projects.filter(pk=pk).first() if _is_uuid(pk) else None
             if project is None:
-                raise Http404("This project doesn’t exist, or you can’t make videos in it.")
+                raise NotHere("This project doesn’t exist, or you can’t make videos in it.")
             return project
         two = list(projects[:2])
         return two[0] if len(two) == 1 else None
@@ -261,7 +262,7 @@ class GenerationAdmin(StudioAdmin):
     def quote_view(self, request: HttpRequest) -> HttpResponse:
         project = self._asked_project(request, access(request).projects("edit"))
         if project is None:
-            raise Http404("Say which project: ?project=<id>.")
+            raise NotHere("Say which project: ?project=<id>.")
         form = GenerationForm(project, person(request), request.POST)
         form.is_valid()
         return TemplateResponse(request, "admin/generations/generation/quote.html", self._quote(request, form))
@@ -387,10 +388,10 @@ class GenerationAdmin(StudioAdmin):
 
     def confirm_view(self, request: HttpRequest, kind: str) -> HttpResponse:
         if kind not in set(Kind):
-            raise Http404("There is nothing of this kind to confirm.")
+            raise NotHere("There is nothing of this kind to confirm.")
         chosen = self._chosen(request)
         if not chosen:
-            raise Http404("None of these generations exists, or they are in projects that you are not a member of.")
+            raise NotHere("None of these generations exists, or they are in projects that you are not a member of.")
         question = ""
         if request.method == "POST":
             try:
@@ -508,7 +509,7 @@ class GenerationAdmin(StudioAdmin):
     def priority_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         number = {str(value): value for value in Priority.values}.get(request.POST.get("priority", ""))
         if number is None:
-            raise Http404("There is no such priority.")
+            raise NotHere("There is no such priority.")
         priority = Priority(number)
         do = partial(services.prioritise, priority=priority)
         return self._do(request, pk, do, f"{priority.label} priority among what its project has queued.")

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 
@@ -21,6 +21,7 @@ from generations.reports import By, Days, Report, Row, Scope, Standing
 from projects.admin.access import access, person, sentence
 from projects.admin.display import NOTHING, BudgetBar, day
 from projects.forecast import Forecast
+from projects.links import NotHere
 from projects.money import about, shown, to_dollars
 
 PRESETS: list[tuple[str, Callable[[date], Days]]] = [
@@ -161,7 +162,7 @@ def _scope(request: HttpRequest) -> Scope:
     except ValueError:
         project = None
     if project is None:
-        raise Http404("This project doesn’t exist, or you are not a member of it.")
+        raise NotHere("This project doesn’t exist, or you are not a member of it.")
     return reports.of_project(project)
 
 

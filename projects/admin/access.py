@@ -11,11 +11,12 @@ from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Field, Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 
 from projects import permissions
+from projects.links import NotHere
 from projects.members import MembershipRefused
 from projects.models import Project, Role
 from projects.permissions import LEAST_ROLE, RANK
@@ -118,7 +119,7 @@ class StudioAdmin(ModelAdmin):
         """404 for what isn't there and for what one may not see, in every view: Django's own would tell them apart."""
         obj = super().get_object(request, object_id, from_field)
         if obj is None or not self.has_view_or_change_permission(request, obj):
-            raise Http404(
+            raise NotHere(
                 f"This {self.opts.verbose_name} doesn’t exist, or is in a project that you are not a member of."
             )
         return obj

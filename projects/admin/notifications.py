@@ -4,13 +4,14 @@ from urllib.parse import urlencode
 from django.contrib import admin, messages
 from django.core.paginator import Paginator
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from projects.admin.access import StudioAdmin, person
+from projects.links import NotHere
 from projects.models import Notification, NotificationPreference
 
 PAGE = "admin:projects_notification_changelist"
@@ -86,7 +87,7 @@ class NotificationAdmin(StudioAdmin):
     def _read(self, request: HttpRequest, pk: int) -> Notification:
         notification = self.get_queryset(request).select_related("alert").filter(pk=pk).first()
         if notification is None:
-            raise Http404("This notification doesn’t exist, or is somebody else’s.")
+            raise NotHere("This notification doesn’t exist, or is somebody else’s.")
         self.get_queryset(request).filter(pk=pk, read_at=None).update(read_at=timezone.now())
         return notification
 

@@ -1,7 +1,7 @@
 """The page of API tokens: one's own, and for studio owners everybody's. A token is shown once, when it is made."""
 
 from django.contrib import admin, messages
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from projects import tokens
 from projects.admin.access import access, person
 from projects.admin.asking import ask
+from projects.links import NotHere
 
 
 @never_cache
@@ -49,6 +50,6 @@ def revoke(request: HttpRequest, pk: str) -> HttpResponse:
     ):
         return question
     if token is None or not tokens.revoke(pk, by=person(request)):
-        raise Http404("This token doesn’t exist, or is somebody else’s.")
+        raise NotHere("This token doesn’t exist, or is somebody else’s.")
     messages.success(request, f"Revoked: whatever uses the token {token.begins_with}… is no longer let in.")
     return HttpResponseRedirect(reverse("tokens"))

@@ -61,6 +61,15 @@ def test_an_address_that_leads_nowhere_shows_no_patterns(viewer_client: Client, 
     assert shown(response) == escape(error_pages.SENTENCES[404])
 
 
+@pytest.mark.parametrize("label", ["generations", "auth", "nothing"])
+def test_who_is_in_no_project_is_told_the_same_of_each_part_of_the_admin(client: Client, db: None, label: str) -> None:
+    client.force_login(User.objects.create_user("stranger", is_staff=True))
+    response = client.get(f"/admin/{label}/")
+
+    assert response.status_code == 404
+    assert shown(response) == escape(error_pages.SENTENCES[404])
+
+
 def test_nobody_is_led_back_to_elsewhere(client: Client, db: None) -> None:
     response = client.get("/nothing/", headers={"Referer": "https://evil.example.com/"})
     assert "evil.example.com" not in response.content.decode()
