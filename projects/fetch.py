@@ -8,6 +8,7 @@ Messages name the host and nothing else of an address: the rest may be a signatu
 """
 
 import gzip
+import io
 import ipaddress
 import logging
 import re
@@ -43,6 +44,9 @@ QUERY = re.compile(r"\?[^\s'\"]*")
 WEB_PORTS, FIRST_FREE_PORT = frozenset({80, 443}), 1024
 CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)", re.ASCII)
 GZIP = b"\x1f\x8b"
+# How a chunk of an upload to S3 begins: what was kept as it was sent has it in its bytes. A signature leaves no doubt.
+AWS_CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})(;chunk-signature=[0-9a-f]+)?\r\n")
+LONGEST_CHUNK_LINE = 300
 
 
 class FetchError(Exception):
@@ -325,14 +329,14 @@ def _request(url: str, headers: Mapping[str, str] | None = None) -> requests.Pre
 def unpack(packed: IO[bytes], encoding: str, into: IO[bytes], *, max_bytes: int) -> bool:
     """Writes what `packed` holds to `into`, if a server packed it, asked or not; False: it is what it is.
 
-    By its first bytes rather than by its `encoding`: servers say gzip, deflate or aws-chunked of plain files, too. Raises
-    `FetchFailed` (encoded, truncated, too_large).
+    By its first bytes rather than by its `encoding`: servers say gzip, deflate or aws-chunked of plain files, too, and some keep an
+    upload to S3 with the chunks that it was sent in. Raises `FetchFailed` (encoded, truncated, too_large).
     """
-    pieces = _unpacked(packed, encoding)
-    if pieces is None:
-        return False
     size = 0
     try:
+        pieces = _unpacked(packed, encoding)
+        if pieces is None:
+            return False
         for piece in pieces:
             size += len(piece)
             if size > max_bytes:
@@ -341,23 +345,75 @@ def unpack(packed: IO[bytes], encoding: str, into: IO[bytes], *, max_bytes: int)
                 )
             into.write(piece)
     except EOFError:
-        raise FetchFailed("truncated", "The file was compressed, and its end is missing.") from None
+        raise FetchFailed("truncated", "The file was packed by its server, and its end is missing.") from None
     except (zlib.error, gzip.BadGzipFile):
-        raise FetchFailed("encoded", "The file was compressed, and can't be unpacked.") from None
+        raise FetchFailed("encoded", "The file was packed by its server, and can't be unpacked.") from None
     into.flush()
     return True
 
 
 def _unpacked(packed: IO[bytes], encoding: str) -> Iterator[bytes] | None:
-    packed.seek(0)
-    beginning = packed.read(CHUNK_BYTES)
-    packed.seek(0)
+    """The pieces of what was packed, up to twice: in chunks, and compressed before that. None: it is what it is."""
+    beginning = _without_chunks(packed, encoding).read(CHUNK_BYTES)
+    source = _without_chunks(packed, encoding)
     if beginning.startswith(GZIP):
-        return iter(partial(gzip.GzipFile(fileobj=packed).read, CHUNK_BYTES), b"")
+        return _pieces(gzip.GzipFile(fileobj=source))
     # There are two kinds of deflate, with and without zlib's header.
     kinds = (zlib.MAX_WBITS, -zlib.MAX_WBITS) if "deflate" in encoding else ()
-    kind = next((kind for kind in kinds if _is_deflated(beginning, kind)), None)
-    return None if kind is None else _inflated(packed, kind)
+    if kind := next((kind for kind in kinds if _is_deflated(beginning, kind)), None):
+        return _inflated(source, kind)
+    return None if source is packed else _pieces(source)
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(partial(file.read, CHUNK_BYTES), b"")
+
+
+def _without_chunks(packed: IO[bytes], encoding: str) -> IO[bytes]:
+    """The file from its start: itself, or what is in its chunks."""
+    packed.seek(0)
+    line = AWS_CHUNK.fullmatch(packed.readline(LONGEST_CHUNK_LINE))
+    packed.seek(0)
+    is_chunked = line is not None and (line[2] is not None or "aws-chunked" in encoding)
+    return io.BufferedReader(_Chunks(packed)) if is_chunked else packed
+
+
+class _Chunks(io.RawIOBase):
+    """What is in the chunks of an `aws-chunked` file; after the last one, which is empty, come sums that the probe is stricter than."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        self._packed = packed
+        self._left = self._next_length()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            return 0
+        piece = self._packed.read(min(self._left, len(buffer)))
+        if not piece:
+            raise EOFError
+        buffer[: len(piece)] = piece
+        self._left -= len(piece)
+        if not self._left:
+            self._end_chunk()
+            self._left = self._next_length()
+        return len(piece)
+
+    def _next_length(self) -> int:
+        line = self._packed.readline(LONGEST_CHUNK_LINE)
+        if match := AWS_CHUNK.fullmatch(line):
+            return int(match[1], 16)
+        raise EOFError if not line.endswith(b"\n") and len(line) < LONGEST_CHUNK_LINE else self._broken()
+
+    def _end_chunk(self) -> None:
+        end = self._packed.read(2)
+        if end != b"\r\n":
+            raise EOFError if len(end) < 2 else self._broken()
+
+    def _broken(self) -> FetchFailed:
+        return FetchFailed("encoded", "The file came in chunks of an upload, which don't follow each other.")
 
 
 def _is_deflated(beginning: bytes, kind: int) -> bool:

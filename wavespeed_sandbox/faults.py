@@ -155,7 +155,7 @@ KINDS: dict[str, Kind] = {
     "download_endless": Kind("download", "the video, and then zeros for ever; no length is announced"),
     "download_encoding": Kind(
         "download",
-        "the answer says that its content is `encoding`; it is packed so, too, where `packed` is true (gzip and deflate)",
+        "the answer says that its content is `encoding`; it is packed so, too, where `packed` is true (gzip, deflate, aws-chunked)",
         {"encoding": "aws-chunked", "packed": False},
     ),
     "download_status": Kind(

@@ -23,6 +23,7 @@ FORMS: dict[str, Callable[[JsonObject, str], JsonObject]] = {
     "nested": lambda data, url: {"outputs": _nested(4, url)},
     "line_end": lambda data, url: {"outputs": [f" {url}\n"]},
     "no_scheme": lambda data, url: {"outputs": [url.partition(":")[2]]},
+    "host_and_path": lambda data, url: {"outputs": [url.partition("://")[2]]},
     "twice": lambda data, url: {"outputs": [url, url]},
     "many": lambda data, url: {"outputs": [url] * MANY},
     # Not to be understood.

@@ -43,6 +43,11 @@ NO_OUTPUTS = frozenset({"input", "inputs", "urls", "webhook", "webhook_url", "er
 MOST_OUTPUTS = 20
 MAX_DEPTH = 6
 LONGEST_URL = 8_000
+# A host and a path to a video, without a scheme or its slashes.
+BARE_ADDRESS = re.compile(
+    r"[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+(?::\d{1,5})?/[^\s?#]*\.(?:mp4|m4v|mov|webm|mkv)(?:[?#]\S*)?",
+    re.IGNORECASE | re.ASCII,
+)
 LONGEST_TEXT = 2_000
 LONGEST_WORD = 120
 LONGEST_NUMBER = 40
@@ -361,8 +366,10 @@ def _addresses(value: object, depth: int = 0) -> Iterator[str]:
 
 
 def _address(value: str) -> str:
-    """A web address without what stands around it; one without a scheme (`//host/path`) is still to be joined with the API's."""
+    """A web address without what stands around it; one without a scheme comes as `//host/path`, to be joined with the API's."""
     address = value.strip()
+    if len(address) <= LONGEST_URL and BARE_ADDRESS.fullmatch(address):
+        address = f"//{address}"
     if len(address) > LONGEST_URL or not address.lower().startswith(("http://", "https://", "//")):
         return ""
     try:

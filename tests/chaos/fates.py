@@ -92,6 +92,7 @@ FATES: tuple[tuple[Fault, ...], ...] = (
     (_fault("result_form", 50, form="videos"),),
     (_fault("result_form", 50, form="output"), _fault("download_expired")),
     (_fault("result_form", 50, form="no_scheme"),),
+    (_fault("result_form", 50, form="host_and_path"),),
     (_fault("result_form", 3, form="elsewhere"),),
     (_fault("result_no_outputs", 3),),
     (_fault("result_error_object", 50), _fault("task_failed", code=1403)),
@@ -119,6 +120,7 @@ FATES: tuple[tuple[Fault, ...], ...] = (
     # Odd headers, addresses and neighbours.
     (_fault("download_encoding", 3),),
     (_fault("download_encoding", 3, encoding="gzip", packed=True),),
+    (_fault("download_encoding", 3, encoding="aws-chunked", packed=True),),
     (_fault("download_status", 3, status=206),),
     (_fault("download_status", 3),),
     (_fault("result_beside", 5),),

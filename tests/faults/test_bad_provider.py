@@ -189,7 +189,10 @@ TABLE = [
         completed("result_form", times=None, form=form)
         for form in ("text", "object", "object_of_objects", "video_urls", "videos", "output", "video", "nested")
     ),
-    *(completed("result_form", times=None, form=form) for form in ("line_end", "no_scheme", "twice", "many")),
+    *(
+        completed("result_form", times=None, form=form)
+        for form in ("line_end", "no_scheme", "host_and_path", "twice", "many")
+    ),
     completed("result_form", times=4, form="elsewhere"),
     completed("result_no_outputs", times=4),
     failed("result_no_outputs", "content_moderation", spent="1.26", times=None, flagged=True),
@@ -223,6 +226,7 @@ TABLE = [
     completed("download_encoding", times=None),
     completed("download_encoding", encoding="gzip", packed=True, times=None),
     completed("download_encoding", encoding="deflate", packed=True, times=None),
+    completed("download_encoding", encoding="aws-chunked", packed=True, times=None),
     completed("download_encoding", encoding="br", times=None),
     completed("download_status", times=None),
     completed("download_status", status=206, times=None),

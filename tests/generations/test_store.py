@@ -195,6 +195,7 @@ def test_nothing_but_the_video_completes_it_however_often_something_else_comes(
     ("fault", "parameters"),
     [
         ("download_encoding", {"encoding": "aws-chunked"}),
+        ("download_encoding", {"encoding": "aws-chunked", "packed": True}),
         ("download_encoding", {"encoding": "br"}),
         ("download_encoding", {"encoding": "gzip"}),
         ("download_encoding", {"encoding": "gzip", "packed": True}),

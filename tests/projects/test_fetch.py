@@ -160,7 +160,23 @@ def test_stream_gives_a_file_without_a_length(server: Server) -> None:
     assert download(server.url("/until-closed", until_closed)) == b"abcde"
 
 
+SIGNATURE = ";chunk-signature=" + "a" * 64
+
+
+def in_chunks(content: bytes, *, signature: str = "", end: str = "\r\n") -> bytes:
+    """As a client of S3 sends it up (the `aws-chunked` encoding): its end may hold sums."""
+    parts = [content[start : start + 65_536] for start in range(0, len(content), 65_536)]
+    chunks = (f"{len(part):x}{signature}\r\n".encode() + part + b"\r\n" for part in parts)
+    return b"".join(chunks) + f"0{signature}\r\n{end}".encode()
+
+
 PACKINGS = {
+    "chunks": (in_chunks(FILE), "aws-chunked"),
+    "chunks with sums": (in_chunks(FILE, end="x-amz-checksum-crc32:AAAAAA==\r\n\r\n"), "aws-chunked"),
+    "signed chunks": (in_chunks(FILE, signature=SIGNATURE), "aws-chunked"),
+    "signed chunks that nothing says": (in_chunks(FILE, signature=SIGNATURE), ""),
+    "gzip in chunks": (in_chunks(gzip.compress(FILE)), "aws-chunked,gzip"),
+    "deflate in signed chunks": (in_chunks(zlib.compress(FILE), signature=SIGNATURE), "aws-chunked, deflate"),
     "gzip": (gzip.compress(FILE), "gzip"),
     "gzip in two parts": (gzip.compress(FILE[:1000]) + gzip.compress(FILE[1000:]), "gzip"),
     "gzip that nothing says": (gzip.compress(FILE), ""),
@@ -198,8 +214,26 @@ def test_what_a_server_packed_is_unpacked_whatever_it_says_of_it(server: Server,
         (gzip.compress(FILE)[:-100], "gzip", "truncated"),
         (zlib.compress(FILE)[:-100], "deflate", "truncated"),
         (gzip.compress(FILE)[:-8] + bytes(8), "gzip", "encoded"),
+        (in_chunks(bytes(11_000_000)), "aws-chunked", "too_large"),
+        (in_chunks(gzip.compress(bytes(50_000_000))), "aws-chunked", "too_large"),
+        (in_chunks(FILE)[:1000], "aws-chunked", "truncated"),
+        (in_chunks(FILE)[:-5], "aws-chunked", "truncated"),
+        (b"f" * 16 + b"\r\n" + FILE, "aws-chunked", "truncated"),
+        (b"10\r\n" + FILE, "aws-chunked", "encoded"),
     ],
-    ids=["a bomb", "a bomb of deflate", "cut", "cut deflate", "broken"],
+    ids=[
+        "a bomb",
+        "a bomb of deflate",
+        "cut",
+        "cut deflate",
+        "broken",
+        "many chunks",
+        "a bomb in chunks",
+        "a cut chunk",
+        "no last chunk",
+        "a chunk that says too much",
+        "a chunk that says too little",
+    ],
 )
 def test_what_can_not_be_unpacked_within_the_limit_fails(content: bytes, encoding: str, code: str) -> None:
     with pytest.raises(fetch.FetchFailed) as failed:
