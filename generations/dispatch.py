@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 import dramatiq
@@ -30,6 +31,8 @@ SECONDS_BETWEEN_LOOKS_AT_THE_CLOCK = 10
 NEWEST = 4
 # A broker that refuses so many messages in a row is not asked for the rest of them.
 REFUSALS = 3
+# What ended its worker again and again took others' work with it each time.
+SELDOM = timedelta(minutes=10)
 # Seven days after it was submitted, what the provider made is gone.
 EXPIRES_SOON = timedelta(days=6)
 
@@ -70,7 +73,10 @@ class Work:
         if len(oldest) > room or len(oldest) == BATCH:
             newest = self._first(due.order_by(f"-{self.clock}"), (room + random.randrange(NEWEST)) // NEWEST)
             claimed = list(dict.fromkeys([*newest, *oldest]))[:room]
-        changes = {self.mark: now} | ({self.clock: now + lifecycle.redelivery()} if self.moves_clock else {})
+        changes: dict[str, Any] = {self.mark: now}
+        if self.moves_clock:
+            is_deadly = When(lost_leases__gte=lifecycle.TRIES_UNTIL_LOOK, then=Value(now + SELDOM))
+            changes[self.clock] = Case(is_deadly, default=Value(now + lifecycle.redelivery()))
         self.rows().filter(pk__in=claimed).update(**changes)
         return claimed
 
@@ -168,6 +174,10 @@ def mend_strays() -> None:
     lifecycle.strays.mend()
 
 
+def tell_of_lost_leases() -> None:
+    lifecycle.lost_leases.tell()
+
+
 def find_out_restored() -> None:
     """Looked at here too, so that owners hear of it before anybody queues something."""
     restored.check()
@@ -191,6 +201,7 @@ def schedule(timetable: Timetable) -> None:
     _every(timetable, clean_up, hours=1)
     _every(timetable, find_orphans, minutes=10)
     _every(timetable, mend_strays, minutes=10)
+    _every(timetable, tell_of_lost_leases, minutes=1)
     _every(timetable, webhooks.refresh_secret, hours=1)
 
 

@@ -3,10 +3,10 @@
 A step leases its row and commits, does the slow work without a transaction, then commits the outcome, guarded by its lease.
 """
 
-from generations.lifecycle import strays, unexpected
+from generations.lifecycle import lost_leases, strays, unexpected
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.lane import admit, ask_for_worker, resume_if_account_is_back
-from generations.lifecycle.needs_look import ask_for_look
+from generations.lifecycle.needs_look import TRIES_UNTIL_LOOK, ask_for_look
 from generations.lifecycle.poll import poll
 from generations.lifecycle.refused import delete as delete_refused
 from generations.lifecycle.refused import forget as forget_refused
@@ -20,6 +20,7 @@ from generations.lifecycle.unassigned import candidates, find_orphans, store_una
 
 __all__ = [
     "RESULTS_LAST",
+    "TRIES_UNTIL_LOOK",
     "admit",
     "adopt",
     "ask_for_look",
@@ -32,6 +33,7 @@ __all__ = [
     "find_orphans",
     "forget_refused",
     "look_interval",
+    "lost_leases",
     "may_settle_at",
     "new_refunds",
     "pause_if_overcharged",

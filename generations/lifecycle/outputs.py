@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 # An attempt begins no further output after so long: with the longest download it stays within what an actor may take.
 SECONDS = 1500.0
 # These say nothing of what the provider has; all else is its answer.
-SILENCE = frozenset({"connection", "timeout", "http_status"})
+SILENCE = frozenset({"connection", "timeout", "http_status", "unexpected"})
 
 Keep = Callable[[int, Came, IO[bytes]], None]
 

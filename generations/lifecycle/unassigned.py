@@ -279,6 +279,7 @@ def _keep(row: UnassignedPrediction, token: uuid.UUID, urls: list[str]) -> bool:
         next_action_at=None,
         lease_token=None,
         lease_until=None,
+        lost_leases=0,
     )
     return stored == 1
 

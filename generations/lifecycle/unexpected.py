@@ -106,11 +106,11 @@ def _recover(generation: Generation, why: str) -> None:
 
 
 def _again(tries: int, lease_until: datetime | None) -> dict[str, Any]:
-    """Ever later, and after the lease of the step that ended so has run out."""
+    """Ever later, and after the lease of the step that ended so has run out. Its worker lives, so that lease is not a lost one."""
     now = timezone.now()
     leased = (lease_until or now) - now
     wait = max(backoff(tries, most=LONGEST_WAIT), leased + timedelta(seconds=1))
-    return {"attempts": min(tries + 1, MOST_ATTEMPTS), "next_action_at": now + wait}
+    return {"attempts": min(tries + 1, MOST_ATTEMPTS), "next_action_at": now + wait, "lost_leases": 0}
 
 
 def _sentence(step: str, error: BaseException) -> str:

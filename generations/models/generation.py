@@ -7,7 +7,7 @@ import structlog
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import models, transaction
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, When
 from django.utils import timezone
 
 from generations.models.approval import Approval
@@ -69,15 +69,20 @@ class LeasedQuerySet(models.QuerySet[Any]):
 
     def lease(self, pk: uuid.UUID, seconds: float, **conditions: Any) -> uuid.UUID | None:
         """Claims a row that fits `conditions` and that nobody works on; the token of the lease, or None."""
-        now = timezone.now()
-        return self.filter(Q(lease_until=None) | Q(lease_until__lt=now)).take_over(pk, seconds, **conditions)
+        free = self.filter(Q(lease_until=None) | Q(lease_until__lt=timezone.now()))
+        # Whoever had it and gave nothing back has died with it.
+        lost = Case(When(lease_token__isnull=False, then=1), default=0)
+        return free._claim(pk, seconds, conditions, lost_leases=F("lost_leases") + lost)
 
     def take_over(self, pk: uuid.UUID, seconds: float, **conditions: Any) -> uuid.UUID | None:
         """Claims a row that fits `conditions`, whoever works on it: they find that it is not theirs any more, and stop."""
+        return self._claim(pk, seconds, conditions)
+
+    def _claim(self, pk: uuid.UUID, seconds: float, conditions: dict[str, Any], **changes: Any) -> uuid.UUID | None:
         token = uuid.uuid4()
-        claimed = self.filter(pk=pk, **conditions).update(
-            lease_token=token, lease_until=timezone.now() + timedelta(seconds=seconds), sent_at=None
-        )
+        until = timezone.now() + timedelta(seconds=seconds)
+        rows = self.filter(pk=pk, **conditions)
+        claimed = rows.update(lease_token=token, lease_until=until, sent_at=None, **changes)
         return token if claimed == 1 else None
 
     def renew(self, pk: uuid.UUID, token: uuid.UUID, seconds: float) -> bool:
@@ -88,7 +93,7 @@ class LeasedQuerySet(models.QuerySet[Any]):
     def save_leased(self, pk: uuid.UUID, token: uuid.UUID, *, release: bool = False, **changes: Any) -> bool:
         """Changes a row that is leased with `token`; False if it is not any more."""
         if release:
-            changes |= {"lease_token": None, "lease_until": None}
+            changes |= {"lease_token": None, "lease_until": None, "lost_leases": 0}
         return self.filter(pk=pk, lease_token=token).update(**changes) == 1
 
 
@@ -118,6 +123,7 @@ class GenerationQuerySet(LeasedQuerySet):
             "attempts": 0,
             "lease_token": None,
             "lease_until": None,
+            "lost_leases": 0,
             "sent_at": None,
             "announced_at": None,
             "error_code": "",
@@ -208,6 +214,9 @@ class Generation(Versioned):
     settle_sent_at = models.DateTimeField(null=True, editable=False, help_text="as `sent_at`, of that comparison")
     lease_token = models.UUIDField(null=True, editable=False)
     lease_until = models.DateTimeField(null=True, editable=False)
+    lost_leases = models.PositiveIntegerField(
+        default=0, editable=False, help_text="leases in a row whose worker ended before it was done"
+    )
     attempts = models.PositiveSmallIntegerField(
         default=0, editable=False, help_text="tries of the present step that did not end it"
     )

@@ -46,6 +46,7 @@ class UnassignedPrediction(models.Model):
     sent_at = models.DateTimeField(null=True)
     lease_token = models.UUIDField(null=True)
     lease_until = models.DateTimeField(null=True)
+    lost_leases = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)
 
     objects = LeasedQuerySet.as_manager()

@@ -307,6 +307,39 @@ def test_a_good_output_is_stored_at_once_and_kept_while_a_bad_one_is_tried(
     assert set(files_of(processing)) == {Path(name).name for name in (video.file.name, video.poster.name)}
 
 
+REFUSING = {
+    "sqlite": (
+        "CREATE TRIGGER no_video BEFORE INSERT ON generations_video BEGIN SELECT RAISE(ABORT, 'no such row'); END",
+        "DROP TRIGGER no_video",
+    ),
+    "postgresql": (
+        "CREATE FUNCTION no_video() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no such row'; END $$;"
+        "CREATE TRIGGER no_video BEFORE INSERT ON generations_video EXECUTE FUNCTION no_video()",
+        "DROP TRIGGER no_video ON generations_video; DROP FUNCTION no_video",
+    ),
+}
+
+
+@pytest.mark.both_databases
+def test_a_database_that_refuses_the_video_leaves_no_file_and_says_so(
+    storing: Generation, wavespeed: SandboxControl
+) -> None:
+    refuse, take_again = REFUSING[connection.vendor]
+    with connection.cursor() as cursor:
+        cursor.execute(refuse)
+
+    assert [store_again(storing) for _ in range(3)] == [None] * 3
+
+    storing.refresh_from_db()
+    assert (storing.status, storing.attempts, files_of(storing)) == (Status.STORING, 3, [])
+    assert storing.error_message.startswith("It could not be stored, for an unexpected reason: ")
+    assert storing.refused_outputs.get().times == 3
+    with connection.cursor() as cursor:
+        cursor.execute(take_again)
+    assert store_again(storing) == Status.COMPLETED
+    assert_stored(storing, wavespeed)
+
+
 def test_a_picture_alone_is_no_video(storing: Generation, wavespeed: SandboxControl) -> None:
     cover = storing.outputs[0].partition("output.mp4")[0] + "cover.jpg"
     Generation.objects.filter(pk=storing.pk).update(outputs=[cover])
