@@ -44,6 +44,7 @@ CSRF = (
 
 
 STYLES: list[str] = settings.UNFOLD["STYLES"]  # type: ignore[assignment]  # as the settings have them
+SCRIPTS: list[str] = settings.UNFOLD["SCRIPTS"]  # type: ignore[assignment]
 
 
 def page(request: HttpRequest, status: int, sentence: str = "") -> HttpResponse:
@@ -60,6 +61,7 @@ def _look(request: HttpRequest, status: int) -> dict[str, Any]:
     return {
         "site_title": settings.UNFOLD["SITE_TITLE"],
         "styles": [import_string(path)(request) for path in STYLES],
+        "scripts": [import_string(path)(request) for path in SCRIPTS],
         "site_favicons": [{"rel": "icon", "type": "image/svg+xml", "href": static("studio/favicon.svg")}],
         "home": reverse("admin:index"),
         # Of a request that can't be read, the host may be what can't be read.

@@ -26,7 +26,7 @@ DAY = timedelta(days=1)
 SECOND = timedelta(seconds=1)
 # Beyond this a date would say more than anybody can know.
 FORESEEABLE = timedelta(days=3650)
-TOO_EARLY = "Too early to tell: it takes three days with spend, or a quarter of the period since the first."
+TOO_EARLY = "Too early to tell: it takes three days with spend, or a quarter of the period after the first of them."
 
 
 @dataclass(frozen=True)

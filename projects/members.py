@@ -1,20 +1,18 @@
 """Who belongs to a project: invitations by one-time link, roles, and switching people off and on."""
 
 from collections.abc import Iterable
+from functools import partial
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
-from django.core.mail import send_mail
 from django.db import transaction
 from django.db.models import Q
-from django.template.loader import render_to_string
-from django.urls import reverse
 from django.utils import timezone
 from knox.models import AuthToken
 
 from projects import permissions, versions
 from projects.models import Invitation, Membership, Notification, Project, Role
+from projects.tasks import ask_for_invitation, link_to
 from projects.versions import Expected
 
 
@@ -35,21 +33,19 @@ class InvitationRefused(MembershipRefused):
 
 @transaction.atomic
 def invite(project: Project, *, email: str, role: Role, by: User, for_anyone: bool = False) -> tuple[Invitation, str]:
-    """E-mails a one-time link, which replaces an open one to the same address; returns it too, as it can't be shown again.
+    """Has a one-time link e-mailed, which replaces an open one to the same address; returns it too, as it is shown once.
 
     Only who has that address can use it, unless it is `for_anyone` who has the link. It counts while `by` may invite.
     Owners invite to any role: none is above theirs. Raises `PermissionDenied`, `ValidationError`, `MembershipRefused`.
     """
     permissions.require(by, "manage", project)
     invitation = Invitation(project=project, email=email.strip(), role=role, invited_by=by, for_anyone=for_anyone)
-    link = settings.PUBLIC_URL + reverse("join", args=[invitation.new_token()])
+    link = link_to(invitation.new_token())
     invitation.full_clean()
     _refuse_if_needless(invitation)
     _revoke(Q(project=project, email__iexact=invitation.email))
     invitation.save()
-    # Robust: without a mail server the invitation stands, and the owner passes the link on. A lambda, because Django logs
-    # a failure under the function's `__qualname__`, which a partial lacks.
-    transaction.on_commit(lambda: _send(invitation, link), robust=True)
+    transaction.on_commit(partial(ask_for_invitation, invitation))
     return invitation, link
 
 
@@ -61,13 +57,6 @@ def _refuse_if_needless(invitation: Invitation) -> None:
         raise MembershipRefused("member", f"{email} is a member of {project} already; change their role instead.")
     if User.objects.filter(email__iexact=email, is_active=False).exists():
         raise MembershipRefused("switched_off", f"{email} is switched off; a studio owner can switch them on again.")
-
-
-def _send(invitation: Invitation, link: str) -> None:
-    context = {"invitation": invitation, "link": link, "inviter": name_of(invitation.invited_by)}
-    subject = render_to_string("projects/email/invitation_subject.txt", context)
-    text = render_to_string("projects/email/invitation.txt", context)
-    send_mail(" ".join(subject.split()), text, None, [invitation.email])
 
 
 def name_of(user: User) -> str:

@@ -4,22 +4,24 @@ import dramatiq
 
 from projects import tasks
 
+ACTORS = {each.actor_name: each for each in (tasks.send_password_reset, tasks.send_invitation)}
+
 
 def forget() -> None:
     """What another test has left."""
-    _taken()
+    taken()
 
 
 def deliver() -> None:
-    for message in _taken():
-        if message.actor_name == tasks.send_password_reset.actor_name:
-            tasks.send_password_reset.fn(*message.args)
+    for message in taken():
+        if message.actor_name in ACTORS:
+            ACTORS[message.actor_name].fn(*message.args)
 
 
-def _taken() -> list[dramatiq.Message]:
+def taken() -> list[dramatiq.Message]:
     queue = dramatiq.get_broker().queues[tasks.send_password_reset.queue_name]
-    taken = []
+    messages = []
     while not queue.empty():
-        taken.append(dramatiq.Message.decode(queue.get()))
+        messages.append(dramatiq.Message.decode(queue.get()))
         queue.task_done()
-    return taken
+    return messages

@@ -7,6 +7,7 @@ from typing import Any, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.admin import ShowFacets
+from django.contrib.admin.views.main import PAGE_VAR
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
@@ -16,6 +17,7 @@ from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 
 from projects import permissions
+from projects.admin.counting import UpTo
 from projects.links import NotHere
 from projects.members import MembershipRefused
 from projects.models import Project, Role
@@ -78,6 +80,11 @@ class StudioAdmin(ModelAdmin):
     # Of a filtered list, how many there are without the filter: a count of the whole table for each page.
     show_full_result_count = False
     show_facets = ShowFacets.NEVER
+
+    def get_paginator(
+        self, request: HttpRequest, queryset: QuerySet[Any], per_page: int, *args: Any, **kwargs: Any
+    ) -> UpTo:
+        return UpTo(queryset, per_page, asked=request.GET.get(PAGE_VAR, ""))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         rows: QuerySet[Any] = super().get_queryset(request)

@@ -1,5 +1,5 @@
+import base64
 import hashlib
-import secrets
 import uuid
 import zoneinfo
 from datetime import timedelta
@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 from simple_history.models import HistoricalRecords
 
 from projects.models.versioned import Versioned
@@ -138,7 +139,7 @@ class InvitationQuerySet(models.QuerySet["Invitation"]):
 
 
 class Invitation(models.Model):
-    """A one-time link into a project. The link's token is shown once; only its SHA-256 is kept."""
+    """A one-time link into a project. Its token is made of its id and SECRET_KEY; the database keeps the SHA-256 alone."""
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     project = models.ForeignKey(Project, on_delete=models.PROTECT, related_name="invitations")
@@ -166,10 +167,19 @@ class Invitation(models.Model):
 
     def new_token(self) -> str:
         """Sets the digest and expiry of a fresh token and returns the token, which is not kept."""
-        token = secrets.token_urlsafe(32)
+        token = self._token_by(settings.SECRET_KEY)
         self.token_digest = digest(token)
         self.expires_at = timezone.now() + timedelta(days=settings.INVITATION_DAYS)
         return token
+
+    def token(self) -> str:
+        """The token again, for the mail: no message carries it. Empty when no present SECRET_KEY makes it."""
+        keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
+        return next((token for token in map(self._token_by, keys) if digest(token) == self.token_digest), "")
+
+    def _token_by(self, key: str) -> str:
+        made = salted_hmac("projects.invitation", str(self.pk), secret=key, algorithm="sha256").digest()
+        return base64.urlsafe_b64encode(made).rstrip(b"=").decode()
 
 
 def digest(token: str) -> str:

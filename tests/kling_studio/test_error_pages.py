@@ -25,6 +25,7 @@ def shown(response: HttpResponse) -> str:
     page = response.content.decode()
     assert response["Content-Type"].startswith("text/html")
     assert "/static/studio/admin.css" in page
+    assert "/static/studio/admin.js" in page, "without it htmx adds a style that the Content-Security-Policy refuses"
     assert 'href="/admin/"' in page
     assert re.findall(r'(?:src|href)="(?:https?:)?//(?!testserver)', page) == []
     found = re.search(r'role="alert">(.*?)</p>', page)

@@ -1,7 +1,10 @@
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
+import dramatiq
 import pytest
 import time_machine
 from django.contrib.auth.models import Group, User
@@ -10,13 +13,24 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import connection
 from django.test import Client
 from django.utils import timezone
+from dramatiq.brokers.stub import StubBroker
 from knox.models import AuthToken
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
-from projects import members, permissions
+from projects import members, permissions, tasks
 from projects.members import InvitationRefused, MembershipRefused
 from projects.models import Invitation, Membership, Project, Role
-from tests import factories
+from tests import factories, post
+
+
+class BrokerAway(StubBroker):
+    def enqueue(self, message: dramatiq.Message, *, delay: int | None = None) -> dramatiq.Message:
+        raise dramatiq.errors.ConnectionClosed("away")
+
+
+@pytest.fixture(autouse=True)
+def empty_post() -> None:
+    post.forget()
 
 
 @pytest.fixture
@@ -48,6 +62,8 @@ def test_invite_sends_the_link_and_keeps_only_its_digest(
     project.save()
     with django_capture_on_commit_callbacks(execute=True):
         invitation, link = members.invite(project, email=" nina@example.com ", role=Role.APPROVER, by=owner)
+    assert mail.outbox == [], "no request waits for the mail server"
+    post.deliver()
 
     [message] = mail.outbox
     assert link.startswith("http://127.0.0.1:8000/join/")
@@ -59,20 +75,82 @@ def test_invite_sends_the_link_and_keeps_only_its_digest(
     assert link.rstrip("/").rpartition("/")[2] not in str(stored)
 
 
-def test_invite_stands_without_a_mail_server(
+def test_no_one_time_link_lies_in_the_broker(
+    project: Project, owner: User, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        token = invited(project, owner)
+
+    [message] = post.taken()
+    assert message.actor_name == "send_invitation"
+    assert token not in message.encode().decode()
+    assert members.find_invitation(token).pk == uuid.UUID(message.args[0])
+
+
+def test_what_was_revoked_before_the_mail_went_is_not_sent(
+    project: Project, owner: User, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        invited(project, owner)
+        second = invited(project, owner)
+    post.deliver()
+
+    [message] = mail.outbox
+    assert second in message.body
+
+
+def test_a_new_secret_key_ends_no_link(
     project: Project,
     owner: User,
     django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
-    settings: object,
-    caplog: pytest.LogCaptureFixture,
+    settings: Any,
 ) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        token = invited(project, owner)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another one " * 5, [settings.SECRET_KEY]
+    post.deliver()
+
+    assert token in mail.outbox[0].body
+    settings.SECRET_KEY_FALLBACKS = []
+    assert members.find_invitation(token).email == "nina@example.com"
+
+
+def test_two_invitations_have_two_links(project: Project, owner: User) -> None:
+    assert invited(project, owner) != invited(project, owner)
+
+
+def test_invite_stands_without_a_mail_server_and_is_tried_again(
+    project: Project,
+    owner: User,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+    settings: Any,
+) -> None:
+    backend = settings.EMAIL_BACKEND
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
     with django_capture_on_commit_callbacks(execute=True):
         token = invited(project, owner)
+    [message] = post.taken()
+    with pytest.raises(ConnectionRefusedError):
+        tasks.send_invitation.fn(*message.args)
 
     assert members.find_invitation(token).email == "nina@example.com"
-    assert "Error calling" in caplog.text
+    settings.EMAIL_BACKEND = backend
+    tasks.send_invitation.fn(*message.args)
+    assert token in mail.outbox[0].body
+
+
+def test_invite_stands_without_a_broker(
+    project: Project,
+    owner: User,
+    django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks.send_invitation, "broker", BrokerAway())
+    with django_capture_on_commit_callbacks(execute=True):
+        token = invited(project, owner)
+
+    assert members.find_invitation(token).email == "nina@example.com"
 
 
 def test_invite_takes_an_owner(project: Project, editor: User) -> None:

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from projects import digest, members
 from projects.models import Notification, Role
-from tests import factories
+from tests import factories, post
 from tests.security.expected import QUERIES
 from tests.security.hostile import TEXTS, UNESCAPED, everywhere
 from tests.security.routes import every_route
@@ -88,6 +88,7 @@ def test_json_is_sent_as_json(db: None) -> None:
 
 @pytest.mark.parametrize("text", TEXTS[:12], ids=range(12))
 def test_e_mails_show_it_as_text(db: None, text: str, django_capture_on_commit_callbacks: Callable[..., Any]) -> None:
+    post.forget()
     world = build(everywhere(text))
     Notification.objects.update(email_at=timezone.now())
     person = world.rows["uma"]
@@ -96,6 +97,7 @@ def test_e_mails_show_it_as_text(db: None, text: str, django_capture_on_commit_c
     with django_capture_on_commit_callbacks(execute=True):
         digest.send()
         members.invite(world.project, email="new@example.com", role=Role.VIEWER, by=world.people[STUDIO_OWNER])
+    post.deliver()
 
     pages = [content for message in mail.outbox for content, _ in getattr(message, "alternatives", [])]
     assert len(mail.outbox) >= 2
@@ -108,9 +110,11 @@ def test_e_mails_show_it_as_text(db: None, text: str, django_capture_on_commit_c
 def test_a_line_break_in_a_name_makes_no_header(
     db: None, django_capture_on_commit_callbacks: Callable[..., Any]
 ) -> None:
+    post.forget()
     project = factories.ProjectFactory(name="Coffee\r\nBcc: eve@example.com")
     with django_capture_on_commit_callbacks(execute=True):
         members.invite(project, email="new@example.com", role=Role.VIEWER, by=project.created_by)
+    post.deliver()
 
     [message] = mail.outbox
     assert "\n" not in message.subject

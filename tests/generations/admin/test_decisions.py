@@ -52,7 +52,10 @@ def test_an_owner_sees_the_candidates_and_takes_one(
 ) -> None:
     client = client_for(owner)
     text = shown(client, page(unconfirmed))
-    assert "1 prediction at the provider may be it. Nothing says so for sure, so you decide." in text
+    assert (
+        "1 prediction at the provider may be it. Nothing says so for sure. Take it only if you know that it is yours."
+        in text
+    )
     assert "<video" in text
 
     done = client.post(
@@ -103,7 +106,7 @@ def test_others_see_who_decides_and_decide_nothing(
 ) -> None:
     client = client_for(factories.member(project, role))
     text = shown(client, page(unconfirmed))
-    assert "an owner of Coffee decides." in text
+    assert "An owner of Coffee decides." in text
     assert "It is this one" not in text
 
     for name, fields in (("assign", {"candidate": candidate.pk}), ("not_made", {})):
