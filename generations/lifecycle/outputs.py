@@ -8,6 +8,7 @@ from functools import partial
 from typing import IO
 
 import structlog
+from django.db import Error
 
 from generations import provider
 from generations.models import Video
@@ -98,12 +99,24 @@ def collect(
 
 
 def _saved(video: Video, save: Callable[[Video], bool]) -> None:
-    """A file without its row is deleted again, whatever kept the row away."""
+    """A file without its row is deleted again, whatever kept the row away.
+
+    A connection or a worker may end after the commit and before its answer: then the row is there, and its file is never deleted.
+    """
     try:
         is_saved = save(video)
     except BaseException:
-        delete_what_can_be([video])
+        if not _may_have_row(video):
+            delete_what_can_be([video])
         raise
     if not is_saved:
         delete_what_can_be([video])
         raise StoreFailed("lease_lost", "Another worker took over.")
+
+
+def _may_have_row(video: Video) -> bool:
+    try:
+        return Video.objects.filter(file=video.file.name).exists()
+    except Error:
+        # Nobody can say now; `check_storage` finds a file without its row.
+        return True

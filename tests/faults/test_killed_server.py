@@ -138,6 +138,44 @@ def test_a_killed_server_ends_each_generation_with_one_post_and_one_charge(
     assert_paid_and_kept(ended, studio, control)
 
 
+def count(studio: Studio, query: str) -> int:
+    with closing(sqlite3.connect(studio.home / "studio.sqlite3", timeout=20)) as database:
+        return int(database.execute(f"SELECT coalesce(({query}), 0)").fetchone()[0])
+
+
+STORED = "SELECT count(*) FROM generations_video"
+REFUSED = "SELECT max(times) FROM generations_refusedoutput"
+EVIDENCE = "SELECT count(*) FROM generations_refusedoutput WHERE file <> ''"
+# Beside the video stands a page, which is refused; killed while the other one of them comes.
+BETWEEN = {"the page was refused": (True, EVIDENCE), "the video is stored": (False, STORED)}
+
+
+@pytest.mark.parametrize("moment", BETWEEN)
+def test_a_server_killed_between_two_outputs_finds_all_of_it_again(
+    moment: str, studio: Studio, control: SandboxControl
+) -> None:
+    before, happened = BETWEEN[moment]
+    studio.run(PREPARE)
+    control.arm("result_beside", times=None, what="page", before=before)
+    control.arm("download_slow", bytes_per_second=20_000 if before else 10**9)
+    studio.launch("--no-seed")
+    wait_until(lambda: count(studio, happened) == 1, why=studio.log.read_text)
+    assert status(studio) == "storing"
+
+    studio.kill()
+    tries = count(studio, REFUSED)
+    control.set_speed(1000)
+    studio.start("--no-seed")
+
+    wait_until(lambda: count(studio, STORED) == 1 and count(studio, REFUSED) > tries, why=studio.log.read_text)
+    studio.stop()
+    assert (status(studio), count(studio, STORED), count(studio, EVIDENCE)) == ("storing", 1, 1)
+    assert control.posts()["count"] == 1
+    assert_paid_and_kept("completed", studio, control)
+    kept = sorted(path.name.partition("-")[2][32:] for path in studio.home.glob("**/videos/*/*"))
+    assert kept == ["-instead.bin", ".jpg", ".mp4"]
+
+
 @pytest.mark.parametrize("seconds", [0.4, 2.0])
 def test_a_server_killed_at_any_second_pays_at_most_once(
     seconds: float, studio: Studio, control: SandboxControl
