@@ -16,9 +16,22 @@ from typing import ClassVar, TypeVar
 
 from projects import words
 
-Errors = dict[str, list[str]]
-Rule = Callable[[Mapping[str, object]], Iterator[tuple[str, str]]]
 Item = TypeVar("Item")
+
+
+class Sentence(str):
+    """What is wrong, for people; `code` tells programs."""
+
+    code: str
+
+    def __new__(cls, text: str, code: str = "invalid") -> "Sentence":
+        sentence = super().__new__(cls, text)
+        sentence.code = code
+        return sentence
+
+
+Errors = dict[str, list[Sentence]]
+Rule = Callable[[Mapping[str, object]], Iterator[tuple[str, Sentence]]]
 
 
 class UnknownEndpoint(LookupError):
@@ -37,7 +50,15 @@ class InvalidInputs(ValueError):
 
 
 class Problem(Exception):
-    """What is wrong with one value; each argument is a sentence."""
+    """What is wrong with one value."""
+
+    def __init__(self, *sentences: Sentence) -> None:
+        super().__init__(*sentences)
+        self.sentences = list(sentences)
+
+
+def _problem(text: str, code: str = "invalid") -> Problem:
+    return Problem(Sentence(text, code))
 
 
 @dataclass(frozen=True)
@@ -165,7 +186,9 @@ class Duration(Parameter):
     def check(self, value: object) -> int:
         number = _number(value)
         if number is None or number not in self.seconds:
-            raise Problem(f"{show(value)} is not a duration this model makes: {self._choices()}.")
+            raise _problem(
+                f"{show(value)} is not a duration this model makes: {self._choices()}.", "duration_not_offered"
+            )
         return int(number)
 
     def value_schema(self) -> dict[str, object]:
@@ -189,7 +212,7 @@ class Number(Parameter):
     def check(self, value: object) -> int | float:
         number = _number(value)
         if number is None or not self.minimum <= number <= self.maximum:
-            raise Problem(f"{show(value)} is not a number from {self.minimum} to {self.maximum}.")
+            raise _problem(f"{show(value)} is not a number from {self.minimum} to {self.maximum}.")
         return _plain(number)
 
     def value_schema(self) -> dict[str, object]:
@@ -202,7 +225,7 @@ class Boolean(Parameter):
 
     def check(self, value: object) -> bool:
         if not isinstance(value, bool):
-            raise Problem(f"{show(value)} is neither true nor false.")
+            raise _problem(f"{show(value)} is neither true nor false.")
         return value
 
     def value_schema(self) -> dict[str, object]:
@@ -217,7 +240,7 @@ class Choice(Parameter):
 
     def check(self, value: object) -> str:
         if not isinstance(value, str) or value not in self.choices:
-            raise Problem(f"{show(value)} is not one of the choices: {_either(self.choices)}.")
+            raise _problem(f"{show(value)} is not one of the choices: {_either(self.choices)}.", "invalid_choice")
         return value
 
     def value_schema(self) -> dict[str, object]:
@@ -239,21 +262,21 @@ class Shots(Parameter):
 
     def _shot(self, shot: object) -> dict[str, object]:
         if not isinstance(shot, Mapping):
-            raise Problem(f'{show(shot)} is not a shot: {{"prompt": text, "duration": seconds}}.')
+            raise _problem(f'{show(shot)} is not a shot: {{"prompt": text, "duration": seconds}}.')
         sentences = _strange_keys(shot, ("prompt", "duration"), "A shot has a prompt and a duration")
         normalised: dict[str, object] = {}
         for key, check in (("prompt", self._prompt), ("duration", self._seconds)):
             try:
                 normalised[key] = check(shot.get(key))
             except Problem as problem:
-                sentences.extend(problem.args)
+                sentences.extend(problem.sentences)
         if sentences:
             raise Problem(*sentences)
         return normalised
 
     def _prompt(self, value: object) -> str:
         if value is None:
-            raise Problem("It has no prompt: say what happens in it.")
+            raise _problem("It has no prompt: say what happens in it.", "required")
         return _words(value, self.max_length)
 
     def compared(self, value: object) -> object:
@@ -263,7 +286,7 @@ class Shots(Parameter):
     def _seconds(self, value: object) -> int:
         number = _number(value)
         if number is None or not 1 <= number <= self.max_seconds or number != int(number):
-            raise Problem(f"{show(value)} is not a duration of a shot: whole seconds from 1 to {self.max_seconds}.")
+            raise _problem(f"{show(value)} is not a duration of a shot: whole seconds from 1 to {self.max_seconds}.")
         return int(number)
 
     def value_schema(self) -> dict[str, object]:
@@ -290,11 +313,12 @@ class Elements(Parameter):
 
     def _element(self, element: object) -> dict[str, str]:
         if not isinstance(element, Mapping):
-            raise Problem(f'{show(element)} is not an element: {{"element_id": "306696265837507"}}.')
+            raise _problem(f'{show(element)} is not an element: {{"element_id": "306696265837507"}}.')
         sentences = _strange_keys(element, ("element_id",), "An element has an element_id only")
         element_id = element.get("element_id")
         if not isinstance(element_id, str):
-            sentences.append(f'The element_id {show(element_id)} is not text. Ids are text: "306696265837507".')
+            text = f'The element_id {show(element_id)} is not text. Ids are text: "306696265837507".'
+            sentences.append(Sentence(text))
         if sentences:
             raise Problem(*sentences)
         return {"element_id": _text(element_id, MAX_ELEMENT_ID)}
@@ -313,37 +337,39 @@ class Elements(Parameter):
 # stands for a value that was given and is wrong by itself.
 
 
-def exactly_one(one: str, other: str) -> Rule:
-    def rule(inputs: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def exactly_one(one: str, other: str, code: str) -> Rule:
+    def rule(inputs: Mapping[str, object]) -> Iterator[tuple[str, Sentence]]:
         if one in inputs and other in inputs:
-            yield one, f"Both {one} and {other} were given; this model takes one of them. Leave one out."
+            text = f"Both {one} and {other} were given; this model takes one of them. Leave one out."
+            yield one, Sentence(text, code)
         elif one not in inputs and other not in inputs:
-            yield one, f"Neither {one} nor {other} was given; this model needs one of them."
+            yield one, Sentence(f"Neither {one} nor {other} was given; this model needs one of them.", code)
 
     return rule
 
 
-def shots_fill_duration(inputs: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+def shots_fill_duration(inputs: Mapping[str, object]) -> Iterator[tuple[str, Sentence]]:
     shots, duration = inputs.get("multi_prompt"), inputs.get("duration")
     if isinstance(shots, list) and isinstance(duration, int):
         seconds = sum(shot["duration"] for shot in shots)
         if seconds != duration:
-            yield "multi_prompt", f"The shots last {seconds} s together, the video {duration} s: make them the same."
+            text = f"The shots last {seconds} s together, the video {duration} s: make them the same."
+            yield "multi_prompt", Sentence(text, "shots_sum")
 
 
 def not_together(one: str, other: str) -> Rule:
-    def rule(inputs: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    def rule(inputs: Mapping[str, object]) -> Iterator[tuple[str, Sentence]]:
         if one in inputs and other in inputs:
-            yield one, f"{one} does not go together with {other}: leave one of them out."
+            yield one, Sentence(f"{one} does not go together with {other}: leave one of them out.", "not_together")
 
     return rule
 
 
 def at_most(limit: int, name: str, *, given: str) -> Rule:
-    def rule(inputs: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    def rule(inputs: Mapping[str, object]) -> Iterator[tuple[str, Sentence]]:
         items = inputs.get(name)
         if given in inputs and isinstance(items, list) and len(items) > limit:
-            yield name, f"{len(items)} are too many together with {given}: at most {limit}."
+            yield name, Sentence(f"{len(items)} are too many together with {given}: at most {limit}.", "max_length")
 
     return rule
 
@@ -392,7 +418,9 @@ class Endpoint:
     def validate(self, inputs: object) -> dict[str, object]:
         """The inputs as plain JSON, defaults filled in, unset ones left out; InvalidInputs tells all that is wrong."""
         if not isinstance(inputs, Mapping):
-            raise InvalidInputs({"inputs": [f"{show(inputs)} is not an object with {', '.join(self.names)}."]})
+            raise InvalidInputs(
+                {"inputs": [Sentence(f"{show(inputs)} is not an object with {', '.join(self.names)}.")]}
+            )
         errors = self._unknown(inputs)
         normalised = self._normalise(inputs, errors)
         for rule in self.rules:
@@ -405,7 +433,10 @@ class Endpoint:
     def _unknown(self, inputs: Mapping[str, object]) -> Errors:
         unknown = (name for name in inputs if name not in self.names)
         known = f"This model takes: {', '.join(self.names)}."
-        return {_key(name): [f"There is no parameter “{_key(name)}”. {known}"] for name in islice(unknown, MOST_TOLD)}
+        return {
+            _key(name): [Sentence(f"There is no parameter “{_key(name)}”. {known}", "unknown_field")]
+            for name in islice(unknown, MOST_TOLD)
+        }
 
     def _normalise(self, inputs: Mapping[str, object], errors: Errors) -> dict[str, object]:
         """What the inputs set, with None for what is wrong, which is told in `errors`."""
@@ -416,11 +447,11 @@ class Endpoint:
                 continue
             try:
                 if parameter.required and value in (None, ""):
-                    raise Problem(f"{parameter.name} is required. {parameter.description}")
+                    raise _problem(f"{parameter.name} is required. {parameter.description}", "required")
                 normalised[parameter.name] = parameter.check(value)
             except Problem as problem:
                 normalised[parameter.name] = None
-                errors[parameter.name] = list(problem.args)
+                errors[parameter.name] = problem.sentences
         return normalised
 
     def price(self, inputs: Mapping[str, object]) -> Decimal:
@@ -431,7 +462,7 @@ class Endpoint:
         try:
             seconds = duration.check(inputs.get("duration", duration.default))
         except Problem as problem:
-            raise InvalidInputs({"duration": list(problem.args)}) from None
+            raise InvalidInputs({"duration": problem.sentences}) from None
         assert isinstance(seconds, int)
         return self.pricing.price(seconds)
 
@@ -531,26 +562,27 @@ def _plain(number: Decimal) -> int | float:
 def _words(value: object, max_length: int) -> str:
     """A text as it is sent. How long it is, and whether it is empty, is what people see of it: see `projects.words`."""
     if not isinstance(value, str):
-        raise Problem(f"{show(value)} is not text.")
+        raise _problem(f"{show(value)} is not text.")
     # So much longer than it looks it is no prompt, and what is sent must have a bound.
     seen = len(words.normal(value)) if len(value) <= MOST_INVISIBLE * max_length else len(value)
     if seen > max_length:
-        raise Problem(f"This text has {seen:,} characters: at most {max_length:,}.")
+        raise _problem(f"This text has {seen:,} characters: at most {max_length:,}.", "max_length")
     if not seen:
-        raise Problem("This text is empty.")
+        raise _problem("This text is empty.", "blank")
     return _text(words.typed(value), MOST_INVISIBLE * max_length)
 
 
 def _text(value: object, max_length: int) -> str:
     if not isinstance(value, str):
-        raise Problem(f"{show(value)} is not text.")
+        raise _problem(f"{show(value)} is not text.")
     if len(value) > max_length:
-        raise Problem(f"This text has {len(value):,} characters: at most {max_length:,}.")
+        raise _problem(f"This text has {len(value):,} characters: at most {max_length:,}.", "max_length")
     if not value.strip():
-        raise Problem("This text is empty.")
+        raise _problem("This text is empty.", "blank")
     if not re.match(STORABLE, value):
-        raise Problem(
-            "This text holds a character that can't be stored (NUL, or half of a surrogate pair): take it out."
+        raise _problem(
+            "This text holds a character that can't be stored (NUL, or half of a surrogate pair): take it out.",
+            "unstorable",
         )
     return value
 
@@ -566,22 +598,24 @@ def _text_schema(max_length: int) -> dict[str, object]:
 def _list(value: object, what: str, most: int | None = None) -> list[object]:
     """The items of a list that is not empty."""
     if not isinstance(value, list | tuple):
-        raise Problem(f"{show(value)} is not a list of {what}.")
+        raise _problem(f"{show(value)} is not a list of {what}.")
     if not value:
-        raise Problem(f"There are no {what} in this list.")
+        raise _problem(f"There are no {what} in this list.", "empty")
     if most is not None and len(value) > most:
-        raise Problem(f"{len(value)} {what} are too many: at most {most}.")
+        raise _problem(f"{len(value)} {what} are too many: at most {most}.", "max_length")
     return list(value)
 
 
 def _each(items: list[object], check: Callable[[object], Item], what: str) -> list[Item]:
     checked: list[Item] = []
-    sentences: list[str] = []
+    sentences: list[Sentence] = []
     for position, item in enumerate(items, start=1):
         try:
             checked.append(check(item))
         except Problem as problem:
-            sentences.extend(f"{what} {position}: {sentence}" for sentence in problem.args)
+            sentences.extend(
+                Sentence(f"{what} {position}: {sentence}", sentence.code) for sentence in problem.sentences
+            )
         if len(sentences) >= MOST_TOLD:
             break
     if sentences:
@@ -589,9 +623,11 @@ def _each(items: list[object], check: Callable[[object], Item], what: str) -> li
     return checked
 
 
-def _strange_keys(value: Mapping[object, object], known: tuple[str, ...], rule: str) -> list[str]:
+def _strange_keys(value: Mapping[object, object], known: tuple[str, ...], rule: str) -> list[Sentence]:
     strange = (key for key in value if key not in known)
-    return [f"There is no “{_key(key)}” in it. {rule}." for key in islice(strange, MOST_TOLD)]
+    return [
+        Sentence(f"There is no “{_key(key)}” in it. {rule}.", "unknown_field") for key in islice(strange, MOST_TOLD)
+    ]
 
 
 ENDPOINTS: dict[str, Endpoint] = {
@@ -634,7 +670,7 @@ ENDPOINTS: dict[str, Endpoint] = {
                 ),
             ),
             rules=(
-                exactly_one("prompt", "multi_prompt"),
+                exactly_one("prompt", "multi_prompt", "prompt_or_shots"),
                 shots_fill_duration,
                 not_together("multi_prompt", "end_image"),
                 at_most(3, "element_list", given="end_image"),

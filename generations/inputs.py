@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from generations import catalog
-from generations.catalog import InvalidInputs
+from generations.catalog import Errors, InvalidInputs, Sentence
 from generations.models import Element, Generation, GenerationElement
 from projects.models import Project, SourceImage
 from projects.tags import normalised
@@ -49,8 +49,8 @@ def check(project: Project, endpoint_id: str, inputs: Mapping[str, Any]) -> Chec
     try:
         endpoint = catalog.get(endpoint_id)
     except catalog.UnknownEndpoint as error:
-        raise InvalidInputs({"endpoint": [str(error)]}) from error
-    errors: dict[str, list[str]] = {}
+        raise InvalidInputs({"endpoint": [Sentence(str(error), "invalid_choice")]}) from error
+    errors: Errors = {}
     images = {
         name: _image(project, name, inputs[name], errors) for name in IMAGE_INPUTS if inputs.get(name) not in (None, "")
     }
@@ -72,9 +72,9 @@ def check_tags(tags: Iterable[str]) -> list[str]:
     """The tags as they are kept: ours alone, so that they are no part of what is sent. Raises `InvalidInputs`."""
     kept = normalised(tags)
     if len(kept) > MOST_TAGS:
-        raise InvalidInputs({"tags": [f"At most {MOST_TAGS} tags; these are {len(kept)}."]})
+        raise InvalidInputs({"tags": [Sentence(f"At most {MOST_TAGS} tags; these are {len(kept)}.", "max_length")]})
     problems = [
-        f"A tag has at most {LONGEST_TAG} characters; “{tag[:LONGEST_TAG]}…” has {len(tag)}."
+        Sentence(f"A tag has at most {LONGEST_TAG} characters; “{tag[:LONGEST_TAG]}…” has {len(tag)}.", "max_length")
         for tag in kept
         if len(tag) > LONGEST_TAG
     ]
@@ -99,19 +99,20 @@ def inputs_of(generation: Generation) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in endpoint.names and value not in (None, "", [])}
 
 
-def _image(project: Project, name: str, value: Any, errors: dict[str, list[str]]) -> SourceImage | None:
+def _image(project: Project, name: str, value: Any, errors: Errors) -> SourceImage | None:
     pk = _uuid(value)
     image = SourceImage.objects.filter(project=project, pk=pk).first() if pk else None
     if image is None:
-        errors[name] = [
+        text = (
             f"There is no picture {catalog.show(value)} in {project}. Upload it to this project first, and give its id."
-        ]
+        )
+        errors[name] = [Sentence(text, "not_found_here")]
     elif image.archived_at:
-        errors[name] = [f"The picture “{image}” is archived. Bring it back, or take another one."]
+        errors[name] = [Sentence(f"The picture “{image}” is archived. Bring it back, or take another one.", "archived")]
     return image
 
 
-def _elements(project: Project, value: Any, errors: dict[str, list[str]]) -> list[Element] | None:
+def _elements(project: Project, value: Any, errors: Errors) -> list[Element] | None:
     """The project's elements with these ids, in their order; None where there is no list to look at."""
     if not isinstance(value, list | tuple):
         return None
@@ -121,13 +122,12 @@ def _elements(project: Project, value: Any, errors: dict[str, list[str]]) -> lis
     }
     unknown = [catalog.show(each) for each in value if _uuid(each) not in known]
     if unknown:
-        errors["element_list"] = [
-            f"There is no element {', '.join(unknown[:10])} in {project}. Give the ids of this project's elements."
-        ]
+        text = f"There is no element {', '.join(unknown[:10])} in {project}. Give the ids of this project's elements."
+        errors["element_list"] = [Sentence(text, "not_found_here")]
         return None
     pks = [pk for pk in map(_uuid, value) if pk]
     if len(set(pks)) < len(pks):
-        errors["element_list"] = ["An element is in the list twice: give each once."]
+        errors["element_list"] = [Sentence("An element is in the list twice: give each once.", "repeated")]
         return None
     return [known[pk] for pk in pks]
 

@@ -42,6 +42,8 @@ from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
 from kling_studio import throttling, unanswered
+from kling_studio.codes import CODES, OURS
+from kling_studio.fields import MoneyField
 from kling_studio.query import Filters, Ordering, Pages, require_known
 from projects.versions import Stale
 
@@ -51,6 +53,7 @@ log = structlog.get_logger(__name__)
 FORM_OVERHEAD = 1_000_000
 DISPOSITION = re.compile(rb"content-disposition:[^\r\n]*", re.IGNORECASE)
 ODD_NAME = "The file's name is not in UTF-8: send it in UTF-8, or another name."
+NO_FORM = "The body can't be read as a form: is its Content-Type that of multipart/form-data, with the boundary?"
 MOST_TOLD = 10
 WRONG_TOKENS, WRONG_TOKENS_SECONDS = 60, 60
 
@@ -134,8 +137,13 @@ class ExceptionHandler(StandardHandler):
 
     def format_exception(self, exc: exceptions.APIException) -> dict[str, Any]:
         data: dict[str, Any] = super().format_exception(exc)
+        for error in data["errors"]:
+            error["code"] = OURS.get(error["code"], error["code"])
+            error["attr"] = _field(error["attr"])
         if isinstance(exc, ApiError):
             data["errors"][0] |= exc.members
+        for link in data["errors"][0].get("existing", ()):
+            link["url"] = self.context["request"].build_absolute_uri(link["url"])
         return sendable(data)
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
@@ -145,6 +153,13 @@ class ExceptionHandler(StandardHandler):
             log_response("%s: %s", exc.detail, path, response=response, level="warning")
         else:
             super().report_exception(exc, response)
+
+
+def _field(attr: str | None) -> str | None:
+    """The field that is wrong; None where it is the body as a whole, for which the framework has a name of its own."""
+    if attr is None:
+        return None
+    return ".".join(part for part in attr.split(".") if part != api_settings.NON_FIELD_ERRORS_KEY) or None
 
 
 def exception_handler(error: Exception, context: dict[str, Any]) -> Response | None:
@@ -157,10 +172,26 @@ def sendable(data: dict[str, Any]) -> dict[str, Any]:
     return sent
 
 
+class ExistingSerializer(serializers.Serializer):
+    id = serializers.UUIDField()
+    status = serializers.CharField(help_text="a generation's")
+    url = serializers.URLField()
+
+
 class ErrorItem(serializers.Serializer):
-    code = serializers.CharField(help_text="for programs; stable")
+    code = serializers.ChoiceField(choices=list(CODES), help_text="for programs; stable")
     detail = serializers.CharField(help_text="for people")
-    attr = serializers.CharField(allow_null=True, help_text="the field that is wrong, if one is")
+    attr = serializers.CharField(
+        allow_null=True, help_text="the field or parameter that is wrong; null: none by itself"
+    )
+    needed = MoneyField(required=False, help_text="with `over_budget`: what it costs")
+    free = MoneyField(required=False, help_text="with `over_budget`: what that budget has left")
+    budget = serializers.UUIDField(required=False, help_text="with `over_budget`")
+    resets_at = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="with `over_budget`: when its next period begins; null: never"
+    )
+    existing = ExistingSerializer(many=True, required=False, help_text="with `needs_confirmation`: the same video")
+    current = serializers.DictField(required=False, help_text="with `precondition_failed`: the row as it is now")
 
 
 class Error(serializers.Serializer):
@@ -212,6 +243,17 @@ class JSONParser(PlainJSONParser):
             return super().parse(stream, media_type, parser_context)
         except RecursionError:
             raise exceptions.ParseError("This JSON is nested too deeply.") from None
+        except exceptions.ParseError as error:
+            raise exceptions.ParseError(_no_json(error.__context__)) from None
+
+
+def _no_json(why: BaseException | None) -> str:
+    match why:
+        case json.JSONDecodeError():
+            return f"This is not JSON: {why.msg}, line {why.lineno}, column {why.colno}."
+        case UnicodeDecodeError():
+            return "The body is not in UTF-8."
+    return "This JSON holds a number that is none (NaN or Infinity), or one of too many digits."
 
 
 class MultiPartParser(PlainMultiPartParser):
@@ -219,7 +261,10 @@ class MultiPartParser(PlainMultiPartParser):
         if isinstance(stream, HttpRequest):
             _refuse_longer(stream, settings.MAX_UPLOAD_BYTES + FORM_OVERHEAD)
         body = _Watched(stream)
-        parsed = super().parse(body, media_type, parser_context)  # type: ignore[arg-type]  # all that it needs
+        try:
+            parsed = super().parse(body, media_type, parser_context)  # type: ignore[arg-type]  # all that it needs
+        except exceptions.ParseError:
+            raise exceptions.ParseError(NO_FORM) from None
         if body.has_odd_name and not parsed.files:
             raise exceptions.ValidationError({"file": [ODD_NAME]}, code="bad_file_name")
         return parsed
@@ -254,7 +299,11 @@ def unknown_fields(data: Mapping[Any, Any], known: Iterable[str]) -> dict[str, l
     return {name: [f"There is no field “{name}”. {takes}"] for name in unknown[:MOST_TOLD]}
 
 
-class Strict(serializers.Serializer):
+class Body(serializers.Serializer):
+    default_error_messages = {"invalid": "The body is a JSON object: {{…}}. This is another kind of value."}
+
+
+class Strict(Body):
     """Refuses fields that it doesn't know, by name."""
 
     def to_internal_value(self, data: Any) -> Any:

@@ -25,6 +25,14 @@ MAX_REASON = 300
 MOST_SPANS = 12
 
 
+class BudgetExists(ValidationError):
+    """There is one of the same kind."""
+
+
+class BudgetArchived(ValidationError):
+    """It limits nothing any more."""
+
+
 @dataclass(frozen=True)
 class Figures:
     """A budget in its present period; amounts in micro-dollars, `ends_at` None for a total."""
@@ -78,14 +86,18 @@ def create(
 ) -> Budget:
     """Makes a budget that opens with what was charged and held since its period began.
 
-    Raises `PermissionDenied` and `ValidationError` (one of the kind exists, or a negative limit).
+    Raises `PermissionDenied`, `BudgetExists` and `ValidationError` (a negative limit).
     """
     _require_may_set(by, project, user)
     hold_till()
     budget = Budget(project=project, user=user, period=period, enforcement=enforcement, limit=limit, created_by=by)
     if thresholds is not None:
         budget.thresholds = list(thresholds)
-    budget.full_clean()
+    budget.full_clean(validate_constraints=False)
+    try:
+        budget.validate_constraints()
+    except ValidationError as error:
+        raise BudgetExists(error.messages) from error
     budget.save()
     open_period(budget, clock.now())
     return budget
@@ -112,7 +124,7 @@ def change_thresholds(budget: Budget, *, thresholds: Sequence[int], by: User) ->
 
 def _require_in_force(budget: Budget) -> None:
     if budget.archived_at:
-        raise ValidationError("This budget is archived: make a new one instead.")
+        raise BudgetArchived("This budget is archived: make a new one instead.")
 
 
 @transaction.atomic

@@ -72,7 +72,7 @@ def add(
 def _require_may_add(project: Project, by: User) -> None:
     permissions.require(by, "edit", project)
     if project.archived_at is not None:
-        raise ImageRefused("project_archived", f"{project} is archived: no pictures can be added to it.")
+        raise ImageRefused("archived", f"{project} is archived: no pictures can be added to it.")
 
 
 def _brought_back(project: Project, digest: str, by: User) -> SourceImage | None:

@@ -14,7 +14,10 @@ from kling_studio.api import ApiError, as_api_error
 
 @as_api_error.register
 def _(error: InvalidInputs) -> Exception:
-    return exceptions.ValidationError(error.errors)
+    errors = error.errors.items()
+    return exceptions.ValidationError(
+        {name: [exceptions.ErrorDetail(each, each.code) for each in sentences] for name, sentences in errors}
+    )
 
 
 @as_api_error.register

@@ -3,6 +3,7 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.request import Request
 
 from generations import catalog, costs, decisions, services, shortcomings
 from generations.api.errors import link
@@ -20,7 +21,7 @@ from generations.models import (
     UnassignedPrediction,
     Video,
 )
-from kling_studio.api import Strict
+from kling_studio.api import Body, Strict
 from kling_studio.fields import AddressField, MoneyField, StrictBooleanField, dollars
 from projects.api.serializers import SIGNED, FiguresSerializer
 
@@ -31,6 +32,11 @@ TAGS_HELP = (
 )
 PRIORITY_HELP = "its place among what its project has queued; projects take turns, whatever their priorities"
 WARNINGS_HELP = "sentences: each soft budget that is over its limit now"
+
+
+def shown_link(generation: Generation, request: Request) -> dict[str, Any]:
+    there = link(generation)
+    return {**there, "url": request.build_absolute_uri(there["url"])}
 
 
 def parameter_schemas(endpoint: Endpoint) -> dict[str, Any]:
@@ -366,7 +372,7 @@ class EventSerializer(serializers.ModelSerializer):
         fields = ["at", "old_status", "new_status", "reason", "by"]
 
 
-class WithInputs(serializers.Serializer):
+class WithInputs(Body):
     """Fields of ours, and `inputs`: all others, which are the endpoint's parameters and are checked by the catalogue."""
 
     def to_internal_value(self, data: Any) -> Any:
@@ -419,7 +425,7 @@ class NoFields(Strict):
 class LinkSerializer(serializers.Serializer):
     id = serializers.UUIDField()
     status = serializers.ChoiceField(choices=Status.choices)
-    url = serializers.CharField()
+    url = serializers.URLField()
 
 
 class QuoteSerializer(serializers.Serializer):
@@ -439,7 +445,7 @@ class QuoteSerializer(serializers.Serializer):
 
     @extend_schema_field(LinkSerializer(many=True))
     def get_existing(self, quote: services.Quote) -> list[dict[str, Any]]:
-        return [link(generation) for generation in quote.existing]
+        return [shown_link(generation, self.context["request"]) for generation in quote.existing]
 
 
 class ApprovalSerializer(serializers.ModelSerializer):
@@ -475,7 +481,7 @@ class ApprovalSerializer(serializers.ModelSerializer):
 
     @extend_schema_field(LinkSerializer(many=True))
     def get_generations(self, approval: Approval) -> list[dict[str, Any]]:
-        return [link(generation) for generation in approval.generations.all()]
+        return [shown_link(generation, self.context["request"]) for generation in approval.generations.all()]
 
 
 class ApprovedSerializer(ApprovalSerializer):

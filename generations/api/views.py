@@ -316,7 +316,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         generation, fields = self.get_object(), self.valid(AssignFields)
         candidate = generation.candidates.filter(pk=fields["candidate"]).first()
         if candidate is None:
-            raise ValidationError({"candidate": ["This is none of its candidates: see candidates/."]})
+            raise ValidationError({"candidate": ["This is none of its candidates: see candidates/."]}, "no_candidate")
         decisions.assign(generation, candidate, by=self.person, reason=fields["reason"])
         return self._row(generation)
 
@@ -477,4 +477,4 @@ class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def download(self, request: Request, pk: UUID) -> HttpResponseRedirect:
         video = self.get_object()
         trash.require_files(video)
-        return HttpResponseRedirect(naming.download_url(video))
+        return HttpResponseRedirect(request.build_absolute_uri(naming.download_url(video)))

@@ -5,6 +5,7 @@ from rest_framework.serializers import DateTimeField
 
 from kling_studio.api import ApiError, as_api_error
 from kling_studio.fields import dollars
+from projects.budgets import BudgetArchived, BudgetExists
 from projects.fetch import FetchError, FetchFailed
 from projects.idempotency import InFlight, InvalidKey, KeyReused
 from projects.images import ImageRefused
@@ -18,6 +19,16 @@ SECONDS_IN_FLIGHT = 2
 @as_api_error.register
 def _(error: NoBudget) -> Exception:
     return ApiError(status.HTTP_402_PAYMENT_REQUIRED, "no_budget", str(error))
+
+
+@as_api_error.register
+def _(error: BudgetExists) -> Exception:
+    return ApiError(status.HTTP_409_CONFLICT, "conflict", " ".join(error.messages))
+
+
+@as_api_error.register
+def _(error: BudgetArchived) -> Exception:
+    return ApiError(status.HTTP_409_CONFLICT, "archived", " ".join(error.messages))
 
 
 @as_api_error.register
@@ -43,9 +54,11 @@ def _(error: ImageRefused) -> Exception:
     statuses = {
         "upload_too_large": status.HTTP_413_REQUEST_ENTITY_TOO_LARGE,
         "deleted": status.HTTP_410_GONE,
-        "project_archived": status.HTTP_409_CONFLICT,
+        "archived": status.HTTP_409_CONFLICT,
     }
-    return ApiError(statuses.get(error.code, status.HTTP_400_BAD_REQUEST), error.code, error.message, attr="file")
+    # Of these two it is not the file that is wrong.
+    attr = None if error.code in ("archived", "deleted") else "file"
+    return ApiError(statuses.get(error.code, status.HTTP_400_BAD_REQUEST), error.code, error.message, attr=attr)
 
 
 @as_api_error.register

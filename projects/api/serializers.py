@@ -280,5 +280,5 @@ def member_named(project: Project, name: str) -> User:
     membership = Membership.objects.filter(project=project, is_active=True, user__username=name).select_related("user")
     found = membership.first()
     if found is None:
-        raise serializers.ValidationError({"user": [f"There is no member “{name}” in {project}."]})
+        raise serializers.ValidationError({"user": [f"There is no member “{name}” in {project}."]}, "not_found_here")
     return found.user

@@ -106,7 +106,7 @@ def test_an_approver_lists_and_approves(
 
     assert (row["requested_by"], row["amount"], row["currency"]) == ("eddie", "2.10", "USD")
     assert row["generations"] == [
-        {"id": asked["id"], "status": "awaiting_approval", "url": f"{GENERATIONS}{asked['id']}/"}
+        {"id": asked["id"], "status": "awaiting_approval", "url": f"http://testserver{GENERATIONS}{asked['id']}/"}
     ]
     assert response.status_code == 202
     assert (response.json()["decision"], response.json()["decided_by"], response.json()["comment"]) == (

@@ -120,7 +120,7 @@ def test_image_of_another_project_is_refused(
     assert response.status_code == 400
     assert errors(response) == [
         (
-            "invalid",
+            "not_found_here",
             "image",
             f"There is no picture “{foreign.pk}” in Coffee. Upload it to this project first, and give its id.",
         )
@@ -268,7 +268,7 @@ def test_patch_takes_parameters_only(api: APIClient, draft: Generation) -> None:
     response = api.patch(f"{ADDRESS}{draft.pk}/", {"project": str(uuid.uuid4())})
 
     assert response.status_code == 400
-    assert errors(response) == [("invalid", "project", f"There is no parameter “project”. {TAKES}")]
+    assert errors(response) == [("unknown_field", "project", f"There is no parameter “project”. {TAKES}")]
 
 
 def test_dead_provider_leaves_it_queued_and_its_money_held(

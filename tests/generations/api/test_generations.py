@@ -146,7 +146,7 @@ def test_quote_names_what_exists(api: APIClient, body: dict[str, Any], budget: i
 
     existing = api.post(f"{ADDRESS}quote/", body).json()["existing"]
 
-    assert existing == [{"id": queued["id"], "status": "queued", "url": f"{ADDRESS}{queued['id']}/"}]
+    assert existing == [{"id": queued["id"], "status": "queued", "url": f"http://testserver{ADDRESS}{queued['id']}/"}]
 
 
 def test_draft_is_changed_by_what_is_named(api: APIClient, draft: Generation) -> None:
@@ -220,7 +220,9 @@ def test_second_retry_needs_a_word_of_confirmation(api: APIClient, queued: Gener
     [error] = refused.json()["errors"]
     assert error["code"] == "needs_confirmation"
     assert "costs $2.10: confirm that you want it." in error["detail"]
-    assert error["existing"] == [{"id": first["id"], "status": "queued", "url": f"{ADDRESS}{first['id']}/"}]
+    assert error["existing"] == [
+        {"id": first["id"], "status": "queued", "url": f"http://testserver{ADDRESS}{first['id']}/"}
+    ]
     assert SpendEntry.objects.filter(kind="reserve").count() == 2
     assert api.post(f"{ADDRESS}{queued.pk}/retry/", {"confirm": True}).status_code == 202
     assert SpendEntry.objects.filter(kind="reserve").count() == 3

@@ -92,9 +92,9 @@ def test_budget_of_a_kind_that_exists_is_refused(owner_api: APIClient, project: 
 
     response = owner_api.post(f"{API}/projects/{project.pk}/budgets/", {"period": "total", "limit": "5"})
 
-    assert response.status_code == 400
-    assert [error[1:] for error in errors(response)] == [
-        ("non_field_errors", "The project has a budget of this kind already: change its limit instead.")
+    assert response.status_code == 409
+    assert errors(response) == [
+        ("conflict", None, "The project has a budget of this kind already: change its limit instead.")
     ]
 
 
@@ -134,7 +134,7 @@ def test_budget_of_somebody_who_is_no_member_is_refused(owner_api: APIClient, pr
     )
 
     assert response.status_code == 400
-    assert errors(response) == [("invalid", "user", "There is no member “stranger” in Coffee.")]
+    assert errors(response) == [("not_found_here", "user", "There is no member “stranger” in Coffee.")]
 
 
 def test_entries_list_the_ledger_and_can_only_be_read(api: APIClient, project: Project, editor: User) -> None:

@@ -81,7 +81,7 @@ def test_project_with_a_name_that_exists_is_refused(owner_api: APIClient, projec
     response = owner_api.post(f"{API}/projects/", {"name": "Coffee"})
 
     assert response.status_code == 400
-    assert [error[1:] for error in errors(response)] == [("non_field_errors", "Another project has this name.")]
+    assert [error[1:] for error in errors(response)] == [(None, "Another project has this name.")]
     assert Project.objects.count() == 1
 
 
