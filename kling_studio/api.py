@@ -20,7 +20,7 @@ from django.core.exceptions import (
 )
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.utils.decorators import method_decorator
 from django.utils.log import log_response
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
@@ -350,8 +350,9 @@ class Throttle(UserRateThrottle):
 class Options(APIView):
     """OPTIONS says which methods there are, and no more."""
 
-    def options(self, request: Request, *args: Any, **kwargs: Any) -> Response:  # type: ignore[override]  # as DRF has it
-        return Response(status=status.HTTP_204_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
+    # Django's own answer: DRF's would be rendered, by a template in `docs/`.
+    def options(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+        return HttpResponse(status=status.HTTP_204_NO_CONTENT, headers={"Allow": ", ".join(self.allowed_methods)})
 
 
 # --- The documentation -----------------------------------------------------------------------------------------------

@@ -257,7 +257,9 @@ def test_a_price_that_is_none_is_refused(
     factories.budget(project, 10_000_000)
     live.arm("quote_price", times=None, price=price)
 
-    with pytest.raises(services.PriceUnknown, match="The provider’s price is no amount in dollars"):
+    with pytest.raises(
+        services.PriceUnknown, match="The provider’s price is no amount in dollars|an amount is missing or is no number"
+    ):
         services.queue(drafts(1)[0], by=editor)
 
 

@@ -8,9 +8,10 @@ from django.conf import settings
 from dramatiq.actor import Actor
 
 from generations import downloading, tasks
+from projects import tasks as post
 from tests.studio_process import ROOT
 
-ACTORS = {name: actor for name, actor in vars(tasks).items() if isinstance(actor, Actor)}
+ACTORS = {name: actor for name, actor in (vars(tasks) | vars(post)).items() if isinstance(actor, Actor)}
 # The most calls that an actor makes one after the other, each within WAVESPEED_DEADLINE.
 CALLS = {"fill_lane": 5, "poll": 3, "settle": 1}
 MILLISECONDS = 1000

@@ -166,6 +166,7 @@ def production(home: Path, **changes: str) -> dict[str, str]:
         "TRUST_FORWARDED_PROTO": "true",
         "TRUSTED_PROXIES": "1",
         "WAVESPEED_API_KEY": "wsk-of-a-test",
+        "EMAIL_URL": "smtp://mail.example.com:587",
         **changes,
     }
 
