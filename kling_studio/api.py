@@ -143,7 +143,8 @@ class ExceptionHandler(StandardHandler):
         if isinstance(exc, ApiError):
             data["errors"][0] |= exc.members
         for link in data["errors"][0].get("existing", ()):
-            link["url"] = self.context["request"].build_absolute_uri(link["url"])
+            if request := self.context["request"]:
+                link["url"] = request.build_absolute_uri(link["url"])
         return sendable(data)
 
     def report_exception(self, exc: exceptions.APIException, response: Response) -> None:
