@@ -365,7 +365,7 @@ def _unpacked(packed: IO[bytes], encoding: str) -> Iterator[bytes] | None:
     return None if source is packed else _pieces(source)
 
 
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+def _pieces(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     return iter(partial(file.read, CHUNK_BYTES), b"")
 
 

@@ -9,7 +9,7 @@ import re
 import secrets
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +41,7 @@ def _in_chunks(body: bytes) -> bytes:
     return b"".join(b"%x%s\r\n%s\r\n" % (len(part), signature, part) for part in [*parts, b""])
 
 
-PACKERS = {"deflate": zlib.compress, "aws-chunked": _in_chunks}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {"deflate": zlib.compress, "aws-chunked": _in_chunks}
 
 
 class Files:

@@ -258,7 +258,8 @@ def test_a_price_that_is_none_is_refused(
     live.arm("quote_price", times=None, price=price)
 
     with pytest.raises(
-        services.PriceUnknown, match="The provider’s price is no amount in dollars|an amount is missing or is no number"
+        services.PriceUnknown,
+        match=r"The provider’s price is no amount in dollars|an amount is missing or is no number",
     ):
         services.queue(drafts(1)[0], by=editor)
 

@@ -167,6 +167,7 @@ def production(home: Path, **changes: str) -> dict[str, str]:
         "TRUSTED_PROXIES": "1",
         "WAVESPEED_API_KEY": "wsk-of-a-test",
         "EMAIL_URL": "smtp://mail.example.com:587",
+        "DEFAULT_FROM_EMAIL": "studio@example.com",
         **changes,
     }
 
