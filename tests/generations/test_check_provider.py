@@ -12,6 +12,9 @@ from tests.sandbox import SandboxControl
 SECRET = "whsec_of-somebody-else"
 KEY = "a-key-that-nobody-may-see"
 
+# How the calls went is kept for all processes.
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def sandbox(request: pytest.FixtureRequest, make_sandbox: Callable[..., object]) -> object:

@@ -190,7 +190,7 @@ def test_a_webhook_is_kept_redacted_and_has_the_result_asked_for(
     [
         ({"secret": "whsec_wrong"}, {}),
         ({"age": 301}, {}),
-        ({"age": -301}, {}),
+        ({"age": -330}, {}),
         ({}, {"webhook-signature": ""}),
         ({}, {"webhook-signature": "v3,00"}),
         ({}, {"webhook-timestamp": "yesterday"}),

@@ -8,7 +8,7 @@ from rest_framework.test import APIClient
 
 from projects import permissions
 from projects.models import Project, Role
-from tests import factories
+from tests import factories, post
 from tests.projects.api.client import API, client_of, errors, ids
 
 
@@ -161,6 +161,7 @@ def test_member_is_invited_by_e_mail(project: Project, mailoutbox: list, django_
     assert response.status_code == 201
     assert (response.json()["email"], response.json()["invited_by"]) == ("new@example.com", "otto")
     assert "link" not in response.json()
+    post.deliver()
     [mail] = mailoutbox
     assert mail.to == ["new@example.com"]
 
