@@ -12,6 +12,7 @@ from generations.lifecycle import lane, not_understood
 from generations.lifecycle.adopt import adopt_announced
 from generations.lifecycle.evidence import keep
 from generations.lifecycle.needs_look import NO_LOOK, TRIES_UNTIL_LOOK, ask_for_look
+from generations.lifecycle.settle import fail_until_billed
 from generations.lifecycle.success import addresses, is_made, output_urls, succeeded
 from generations.lifecycle.timing import RESULTS_LAST, backoff, call_lease, poll_interval
 from generations.lifecycle.unassigned import stored_for
@@ -94,19 +95,7 @@ def _failed(generation: Generation, token: uuid.UUID, failure: failures.Failure)
             generation.pk, token, release=True, next_action_at=None, **NO_LOOK, **bill_to_read
         )
         return None
-    moved = Generation.objects.move(
-        generation.pk,
-        Status.PROCESSING,
-        Status.FAILED,
-        token=token,
-        reason=failure.sentence,
-        error_code=failure.code,
-        error_message=failure.provider_says,
-        next_action_at=None,
-        settle_at=timezone.now(),
-        completed_at=timezone.now(),
-    )
-    return Status.FAILED if moved else None
+    return fail_until_billed(generation, failure, token=token)
 
 
 def _not_understood(

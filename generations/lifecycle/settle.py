@@ -9,7 +9,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import alerts, bill, provider
+from generations import alerts, bill, failures, provider
 from generations.lifecycle.evidence import keep
 from generations.lifecycle.success import (
     counted_rows,
@@ -30,6 +30,23 @@ from projects.money import shown
 log = structlog.get_logger(__name__)
 
 STOP_LOOKING_FOR_BILL = timedelta(days=7)
+
+
+def fail_until_billed(generation: Generation, failure: failures.Failure, *, token: uuid.UUID) -> Status | None:
+    """Failed at once; its money stays held until `settle` has read the bill. None: somebody else moved it."""
+    moved = Generation.objects.move(
+        generation.pk,
+        Status(generation.status),
+        Status.FAILED,
+        token=token,
+        reason=failure.sentence,
+        error_code=failure.code,
+        error_message=failure.provider_says,
+        next_action_at=None,
+        settle_at=timezone.now(),
+        completed_at=timezone.now(),
+    )
+    return Status.FAILED if moved else None
 
 
 def settle(pk: uuid.UUID) -> None:

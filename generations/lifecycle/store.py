@@ -14,6 +14,7 @@ from generations import alerts, failures, metrics, provider
 from generations.lifecycle import outputs, refused
 from generations.lifecycle.needs_look import ask_for_look
 from generations.lifecycle.outputs import SILENCE, Collected
+from generations.lifecycle.settle import fail_until_billed
 from generations.lifecycle.success import output_urls
 from generations.lifecycle.timing import RESULTS_LAST, backoff
 from generations.lifecycle.unassigned import adopt_some, adopt_videos
@@ -175,19 +176,7 @@ def _over(
         if evidence
         else failures.Failure("result_expired", str(trouble))
     )
-    moved = Generation.objects.move(
-        generation.pk,
-        Status.STORING,
-        Status.FAILED,
-        token=token,
-        reason=failure.sentence,
-        error_code=failure.code,
-        error_message=failure.provider_says,
-        next_action_at=None,
-        settle_at=timezone.now(),
-        completed_at=timezone.now(),
-    )
-    return Status.FAILED if moved else None
+    return fail_until_billed(generation, failure, token=token)
 
 
 def _fresh_outputs(generation: Generation) -> tuple[list[str], bool]:
