@@ -1,7 +1,7 @@
 """The studio's one connection to WaveSpeed, made from the settings."""
 
 from functools import cache
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from uuid import UUID
 
 import structlog
@@ -11,6 +11,7 @@ from generations import calls, catalog, metrics
 from generations.wavespeed import errors
 from generations.wavespeed.client import Client
 from generations.wavespeed.redaction import Redactor
+from generations.wavespeed.replies import Prediction
 from projects import fetch
 from projects.money import MICRO
 
@@ -66,6 +67,16 @@ def webhook_url(generation: UUID) -> str | None:
     """Where the provider tells of this generation alone; None where it can't reach the studio."""
     base = settings.WAVESPEED_WEBHOOK_BASE_URL
     return f"{base}/api/v1/webhooks/wavespeed/{generation}/" if base else None
+
+
+def output_urls(prediction: Prediction) -> list[str]:
+    """Where its outputs are; one without a scheme has the API's."""
+    return [urljoin(settings.WAVESPEED_BASE_URL, address) for address in prediction.outputs]
+
+
+def all_addresses(prediction: Prediction) -> list[str]:
+    """Every address of an answer, wherever it stands: for people, who may know which is the video."""
+    return [urljoin(settings.WAVESPEED_BASE_URL, each) for each in (*prediction.outputs, *prediction.others)]
 
 
 def is_loopback() -> bool:

@@ -13,7 +13,6 @@ from django.core.files.storage import default_storage
 
 from generations import inventory, provider, storing
 from generations import video as video_file
-from generations.lifecycle.success import is_made, output_urls
 from generations.models import Video
 from generations.storing import StoreFailed
 from generations.wavespeed import errors
@@ -69,7 +68,7 @@ def _fetched(row: Video) -> Video:
         prediction = provider.client().result(asked.prediction_id)
     except errors.WaveSpeedError as error:
         raise NotRepaired(f"The provider gives no result for it (any more): {error}") from error
-    urls = storing.addresses(output_urls(prediction)) if is_made(prediction) else []
+    urls = storing.addresses(provider.output_urls(prediction)) if prediction.is_made else []
     if row.position >= len(urls):
         raise NotRepaired("The provider has no such output (any more).")
     folder = str(row.file.name).rpartition("/")[0]

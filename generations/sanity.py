@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from django.utils import timezone
 
-from generations import alerts, inventory, lifecycle, repairs
+from generations import alerts, inventory, repairs
 from generations.inventory import StorageUnreadable, StoredFile
 from generations.models import Generation, Lane, PauseCause, RefusedOutput, Status, UnassignedPrediction, Video
 from generations.repairs import NotRepaired
@@ -116,7 +116,6 @@ def check(*, project: Project | None = None, checksums: bool = False, repair: bo
 
 def nightly() -> Report | None:
     """The cheap part, for the dispatcher; studio owners hear of what is wrong. None if the storage could not be read."""
-    lifecycle.strays.mend()
     try:
         report = check()
     except StorageUnreadable as error:

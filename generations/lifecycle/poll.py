@@ -13,7 +13,7 @@ from generations.lifecycle.adopt import adopt_announced
 from generations.lifecycle.evidence import keep
 from generations.lifecycle.needs_look import NO_LOOK, TRIES_UNTIL_LOOK, ask_for_look
 from generations.lifecycle.settle import fail_until_billed
-from generations.lifecycle.success import addresses, is_made, output_urls, succeeded
+from generations.lifecycle.success import succeeded
 from generations.lifecycle.timing import RESULTS_LAST, backoff, call_lease, poll_interval
 from generations.lifecycle.unassigned import stored_for
 from generations.models import Exchange, Generation, Status
@@ -60,9 +60,9 @@ def poll(pk: uuid.UUID) -> Status | None:
 
 def _take(generation: Generation, token: uuid.UUID, prediction: Prediction) -> Status | None:
     """What a readable answer means."""
-    if is_made(prediction):
+    if prediction.is_made:
         _keep(generation, prediction, summary="completed")
-        return succeeded(generation, output_urls(prediction), token=token)
+        return succeeded(generation, provider.output_urls(prediction), token=token)
     if prediction.status in FAILED:
         failure = failures.of_task(prediction.status, prediction.code, prediction.error)
     elif prediction.status == COMPLETED and prediction.has_nsfw and not prediction.others:
@@ -123,7 +123,7 @@ def _not_understood(
         attempts=min(tries, MOST_ATTEMPTS),
         error_code=not_understood.CODE,
         error_message=why,
-        outputs=addresses(prediction) if prediction else [],
+        outputs=provider.all_addresses(prediction) if prediction else [],
         next_action_at=timezone.now() + backoff(tries - 1, first=settings.WAVESPEED_POLL_SECONDS, most=LONGEST_WAIT),
     )
     if saved and tries >= TRIES_UNTIL_LOOK:

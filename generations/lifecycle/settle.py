@@ -13,9 +13,7 @@ from generations import alerts, bill, failures, provider
 from generations.lifecycle.evidence import keep
 from generations.lifecycle.success import (
     counted_rows,
-    is_made,
     new_refunds,
-    output_urls,
     pause_if_overcharged,
     refund_key,
     succeeded,
@@ -134,10 +132,10 @@ def _has_really_failed(generation: Generation) -> bool:
     except errors.WaveSpeedError as error:
         log.warning("failure_not_confirmed", generation=str(generation.pk), reason=str(error))
         return timezone.now() - generation.submitted_at > RESULTS_LAST
-    if is_made(prediction):
+    if prediction.is_made:
         summary = "completed, after it was said to have failed"
         keep(generation.pk, Exchange.Kind.RESULT, prediction.exchange, summary=summary, prediction_id=prediction.id)
-        succeeded(generation, output_urls(prediction))
+        succeeded(generation, provider.output_urls(prediction))
         return False
     if not prediction.is_pending or timezone.now() - generation.submitted_at > RESULTS_LAST:
         return True

@@ -15,7 +15,6 @@ from generations.lifecycle import outputs, refused
 from generations.lifecycle.needs_look import ask_for_look
 from generations.lifecycle.outputs import SILENCE, Collected
 from generations.lifecycle.settle import fail_until_billed
-from generations.lifecycle.success import output_urls
 from generations.lifecycle.timing import RESULTS_LAST, backoff
 from generations.lifecycle.unassigned import adopt_some, adopt_videos
 from generations.models import Generation, Status, Video
@@ -183,7 +182,7 @@ def _fresh_outputs(generation: Generation) -> tuple[list[str], bool]:
     """The outputs of a fresh result, none when it can't be had now; and whether the provider says that it has none any more."""
     assert generation.prediction_id
     try:
-        return output_urls(provider.client().result(generation.prediction_id)), False
+        return provider.output_urls(provider.client().result(generation.prediction_id)), False
     except errors.WaveSpeedError as error:
         log.warning("no_fresh_result", generation=str(generation.pk), reason=str(error))
         return [], isinstance(error, errors.NotFound)

@@ -4,10 +4,8 @@ import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-from urllib.parse import urljoin
 
 import structlog
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
@@ -17,7 +15,6 @@ from generations.bill import Bill
 from generations.lifecycle.timing import redelivery
 from generations.models import Exchange, Generation, PausedEndpoint, PauseEvent, Status
 from generations.wavespeed import errors
-from generations.wavespeed.replies import COMPLETED, Prediction
 from projects import spend
 from projects.models import EntryKind, SpendEntry
 from projects.money import shown
@@ -25,20 +22,6 @@ from projects.money import shown
 log = structlog.get_logger(__name__)
 
 FIRST_SETTLEMENT = timedelta(seconds=30)
-
-
-def is_made(prediction: Prediction) -> bool:
-    return prediction.status == COMPLETED and bool(output_urls(prediction))
-
-
-def output_urls(prediction: Prediction) -> list[str]:
-    """Where its outputs are; one without a scheme has the API's."""
-    return [urljoin(settings.WAVESPEED_BASE_URL, address) for address in prediction.outputs]
-
-
-def addresses(prediction: Prediction) -> list[str]:
-    """Every address of an answer, wherever it stands: for people, who may know which is the video."""
-    return [urljoin(settings.WAVESPEED_BASE_URL, each) for each in (*prediction.outputs, *prediction.others)]
 
 
 def succeeded(

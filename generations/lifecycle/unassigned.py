@@ -16,7 +16,6 @@ from django.utils import timezone
 from generations import alerts, catalog, failures, metrics, provider, room
 from generations.lifecycle import matching, outputs
 from generations.lifecycle.adopt import adopt
-from generations.lifecycle.success import is_made, output_urls
 from generations.lifecycle.timing import RESULTS_LAST, backoff, poll_interval
 from generations.models import Generation, Lane, Status, UnassignedPrediction, Video
 from generations.storing import OUR_FAULTS, StoreFailed, addresses, longest_seconds
@@ -212,10 +211,10 @@ def store_unassigned(pk: uuid.UUID) -> bool:
         endpoint=row.endpoint or prediction.model[:120],
         made_at=row.made_at or prediction.created_at,
     )
-    if is_made(prediction) and not row.candidate_for.exists() and room.is_scarce():
+    if prediction.is_made and not row.candidate_for.exists() and room.is_scarce():
         return _look_again(row, token, "It waits until there is room beside what was asked for.", gone_after=None)
-    if is_made(prediction):
-        return _store(row, token, output_urls(prediction))
+    if prediction.is_made:
+        return _store(row, token, provider.output_urls(prediction))
     if prediction.status in FAILED:
         failure = failures.of_task(prediction.status, prediction.code, prediction.error)
         return _end(row, token, f"It failed at the provider: {failure.provider_says or failure.code}")

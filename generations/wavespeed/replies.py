@@ -105,6 +105,10 @@ class Prediction:
         return self.status in TERMINAL
 
     @property
+    def is_made(self) -> bool:
+        return self.status == COMPLETED and bool(self.outputs)
+
+    @property
     def is_pending(self) -> bool:
         return self.status in PENDING
 
