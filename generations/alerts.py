@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -239,18 +240,49 @@ def unconfirmed(generation: Generation, *, candidates: int) -> None:
         )
 
 
-def needs_look(generation: Generation, *, since: datetime, why: str) -> None:
-    """Tells the project's owners and the studio's, once for each stand of a generation, why it does not go on without people."""
+def needs_look(generation: Generation, *, why: str, studio_knows: bool) -> None:
+    """Tells the project's owners and the studio's why a generation does not go on without people.
+
+    One alert a project, status and day: it grows with each further generation, and is unread and due by e-mail again. `studio_knows`:
+    the studio owners have an alert of their own about it (`check_not_sent`), so that only the project's owners hear of it here.
+    """
     with alerts.never_failing(AlertKind.NEEDS_LOOK):
-        alerts.tell(
+        people = permissions.who_may("manage", generation.project)
+        if studio_knows:
+            people = people.exclude(pk__in=permissions.studio_owners().values("pk"))
+        key = f"needs_look:{generation.project_id}:{generation.status}:{studio_knows:d}:{timezone.now():%Y-%m-%d}"
+        is_new = alerts.tell(
             AlertKind.NEEDS_LOOK,
-            f"needs_look:{generation.pk}:{generation.status}:{since:%Y-%m-%d}",
-            people=permissions.who_may("manage", generation.project),
+            key,
+            people=people,
             title=f"{generation.project}: “{generation}” needs a look",
             text=f"It is {generation.get_status_display().lower()}. {why}",
             project=generation.project,
             path=_page(generation),
         )
+        if not is_new:
+            _grow(key, generation, why, people)
+
+
+def _grow(key: str, generation: Generation, why: str, people: QuerySet[User]) -> None:
+    """Names all that need a look in the alert that was told for the first of them."""
+    alert = Alert.objects.select_for_update(no_key=True).get(key=key)
+    if _page(generation) in (alert.path, *(path for _, path in alert.links)):
+        return
+    waiting = Generation.objects.filter(
+        project=generation.project_id, status=generation.status, needs_look_since__isnull=False
+    )
+    count = waiting.count()
+    newest = waiting.select_related("project").order_by("-needs_look_since", "pk")[:LINKS_SHOWN]
+    filters = urlencode({"needs_look": "yes", "project": generation.project_id, "status__exact": generation.status})
+    alerts.tell_again(
+        alert,
+        people=people,
+        title=f"{generation.project}: {count:,} generation{'s need' if count > 1 else ' needs'} a look",
+        text=f"{'They are' if count > 1 else 'It is'} {generation.get_status_display().lower()}. “{generation}”: {why}",
+        links=[[_line_of(each), _page(each)] for each in newest],
+        path=f"{reverse('admin:generations_generation_changelist')}?{filters}",
+    )
 
 
 def unexpected(step: str, kind: str, why: str, *, generation: Generation | None = None) -> None:

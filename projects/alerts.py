@@ -62,6 +62,17 @@ def tell(kind: AlertKind, key: str, *, people: Iterable[User], title: str, **fie
     return is_new
 
 
+@transaction.atomic
+def tell_again(alert: Alert, *, people: Iterable[User], **fields: Any) -> None:
+    """Changes an alert that has grown: unread again for `people`, and in their next e-mail; who had none gets one."""
+    Alert.objects.filter(pk=alert.pk).update(**fields | {"title": Truncator(fields["title"]).chars(MAX_TITLE)})
+    told = alert.notifications.filter(user__in=people)
+    told.update(read_at=None)
+    told.filter(emailed_at__isnull=False, email_at=None).update(email_at=timezone.now())
+    known = set(told.values_list("user_id", flat=True))
+    _notify(alert, (person for person in people if person.pk not in known))
+
+
 def _notify(alert: Alert, people: Iterable[User]) -> None:
     listed = list(people)
     bell_only: set[int] = set()

@@ -4,7 +4,7 @@ import uuid
 from typing import Any
 
 import structlog
-from django.db.models.functions import Coalesce
+from django.db import transaction
 from django.utils import timezone
 
 from generations import alerts
@@ -17,16 +17,20 @@ NO_LOOK: dict[str, Any] = {"needs_look_since": None, "needs_look_why": ""}
 log = structlog.get_logger(__name__)
 
 
-def ask_for_look(pk: uuid.UUID, why: str) -> None:
+@transaction.atomic
+def ask_for_look(pk: uuid.UUID, why: str, *, studio_knows: bool = False) -> None:
     """Notes that a person has to look at a generation, since when and why (a sentence), and tells its owners.
 
     For any status that waits. The studio's own tries go on meanwhile, and `move` ends it. Asked again, the first time stands, the newest
-    reason is shown, and nobody is told twice. Raises nothing that an alert raises.
+    reason is shown, and nobody is told twice. `studio_knows`: studio owners have an alert of their own about the matter. Raises nothing
+    that an alert raises.
     """
-    Generation.objects.filter(pk=pk).update(
-        needs_look_since=Coalesce("needs_look_since", timezone.now()), needs_look_why=why
+    is_new = Generation.objects.filter(pk=pk, needs_look_since=None).update(
+        needs_look_since=timezone.now(), needs_look_why=why
     )
+    if not is_new:
+        Generation.objects.filter(pk=pk).update(needs_look_why=why)
+        return
     generation = Generation.objects.select_related("project").get(pk=pk)
-    assert generation.needs_look_since
     log.warning("needs_look", generation=str(pk), status=generation.status, reason=why)
-    alerts.needs_look(generation, since=generation.needs_look_since, why=why)
+    alerts.needs_look(generation, why=why, studio_knows=studio_knows)

@@ -222,7 +222,9 @@ def _postpone(generation: Generation, lease: Lease, code: str, why: str, **again
         lease.pk, lease.token, release=True, error_code=code, error_message=why, **again
     )
     if saved and again["attempts"] >= alerts.TRIES_UNTIL_TOLD:
-        ask_for_look(lease.pk, f"{why} That is so for a long time. Nothing was sent, and nothing is paid.")
+        # Of pictures that do not reach the provider `alerts.check_not_sent` tells the studio owners, all of them at once.
+        waits = f"{why} That is so for a long time. Nothing was sent, and nothing is paid."
+        ask_for_look(lease.pk, waits, studio_knows=True)
 
 
 def _refused(generation: Generation, lease: Lease, error: errors.NotCreated) -> None:

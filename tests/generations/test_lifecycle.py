@@ -297,6 +297,7 @@ def test_owners_hear_once_a_day_of_what_can_not_be_uploaded(
     queued: Generation, wavespeed: SandboxControl, studio_owner: User
 ) -> None:
     wavespeed.arm("upload_ticket_500", times=None)
+    project_owner = factories.member(queued.project, role="owner")
     tried, now = 0, timezone.now()
     while not Alert.objects.exists() and tried < 40:
         now += timedelta(minutes=6)
@@ -306,12 +307,13 @@ def test_owners_hear_once_a_day_of_what_can_not_be_uploaded(
             alerts.check_not_sent()
             alerts.check_not_sent()
 
-    # Beside it each of them needs a look.
     alert = Alert.objects.get(kind=AlertKind.LANE_PAUSED)
     assert (alert.title, tried) == ("1 generation can't be submitted", alerts.TRIES_UNTIL_TOLD)
     assert "HTTP 500" in alert.text
     assert [path for _, path in alert.links] == [f"/admin/generations/generation/{queued.pk}/change/"]
     assert [notification.user for notification in alert.notifications.all()] == [studio_owner]
+    own = Alert.objects.get(kind=AlertKind.NEEDS_LOOK)
+    assert [notification.user for notification in own.notifications.all()] == [project_owner], "each hears of it once"
 
     wavespeed.disarm()
     with time_machine.travel(now + timedelta(days=1)):
