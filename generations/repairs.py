@@ -1,6 +1,5 @@
 """Puts back what the storage lost: a video from a spare copy or from the provider, a poster, a picture made anew from its original."""
 
-import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from generations import video as video_file
 from generations.models import Video
 from generations.storing import StoreFailed
 from generations.wavespeed import errors
+from kling_studio import temporary
 from projects import images
 from projects.models import SourceImage
 from projects.models.source_image import stored_name
@@ -110,7 +110,7 @@ def why_unreadable(row: Video) -> str:
 
 @contextmanager
 def _copied(row: Video) -> Iterator[Path]:
-    with tempfile.NamedTemporaryFile(suffix=".mp4") as local:
+    with temporary.folder() as here, (here / "video.mp4").open("wb") as local:
         for chunk in storing.chunks(str(row.file.name)):
             local.write(chunk)
         local.flush()

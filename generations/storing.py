@@ -4,7 +4,6 @@ in the database. What is no video that can be read is refused, with what came in
 import errno
 import hashlib
 import shutil
-import tempfile
 import threading
 import time
 import uuid
@@ -24,6 +23,7 @@ from generations import video as video_file
 from generations.downloading import Downloaded, download
 from generations.models import Video
 from generations.wavespeed.redaction import Redactor
+from kling_studio import temporary
 from projects import fetch
 from projects.fetch import FetchError, FetchFailed
 
@@ -125,8 +125,8 @@ def fetch_and_store(
     """
     video = Video(position=position)
     try:
-        with tempfile.TemporaryDirectory() as folder_of_attempt:
-            _Attempt(video, seconds, Path(folder_of_attempt), Alive(renew), allow_loopback, keep).run(
+        with temporary.folder() as folder_of_attempt:
+            _Attempt(video, seconds, folder_of_attempt, Alive(renew), allow_loopback, keep).run(
                 url, f"{folder}/{position}-{attempt.hex}"
             )
     except FetchError as error:

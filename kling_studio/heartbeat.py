@@ -19,6 +19,7 @@ from dramatiq import Broker, Middleware, Worker
 from generations import alerts, dispatch
 from generations.models import Process
 from generations.timetable import Timetable
+from kling_studio import temporary
 from projects import digest, idempotency
 
 log = structlog.get_logger(__name__)
@@ -81,6 +82,7 @@ class Heartbeat:
             self._process.save(force_insert=True)
         if self._beats % BEATS_BETWEEN_FORGETTING == 0:
             Process.objects.all().forget()
+            temporary.sweep()
         self._beats += 1
         if self._process.kind in (Process.Kind.WEB, Process.Kind.WORKER):
             self._look_for_dispatcher(now)
