@@ -201,7 +201,8 @@ class _Attempt:
                     self.stored.bytes, self.stored.sha256 = _measured_here(unpacked)
                 poster, extension = _probe(self.stored, Path(local.name))
             except (FetchFailed, video_file.Unprobeable) as error:
-                raise self._refused(local, downloaded.content_type, error.message) from error
+                why = f"{error.message} {fetch.not_unpacked(downloaded.encoding)}".rstrip()
+                raise self._refused(local, downloaded.content_type, why) from error
             _put(self.stored, local, poster, name=name, extension=extension, alive=self.alive)
 
     def _download(self, url: str, came: IO[bytes]) -> Downloaded:

@@ -47,6 +47,7 @@ GZIP = b"\x1f\x8b"
 # How a chunk of an upload to S3 begins: what was kept as it was sent has it in its bytes. A signature leaves no doubt.
 AWS_CHUNK = re.compile(rb"([0-9a-fA-F]{1,16})(;chunk-signature=[0-9a-f]+)?\r\n")
 LONGEST_CHUNK_LINE = 300
+UNPACKED = frozenset({"identity", "gzip", "x-gzip", "deflate", "aws-chunked"})
 
 
 class FetchError(Exception):
@@ -350,6 +351,14 @@ def unpack(packed: IO[bytes], encoding: str, into: IO[bytes], *, max_bytes: int)
         raise FetchFailed("encoded", "The file was packed by its server, and can't be unpacked.") from None
     into.flush()
     return True
+
+
+def not_unpacked(encoding: str) -> str:
+    """A sentence about a `Content-Encoding` that `unpack` does not know, for what then could not be read; empty if it knows it."""
+    unknown = [each for each in re.findall(r"[\w.+-]{1,40}", encoding) if each not in UNPACKED]
+    if not unknown:
+        return ""
+    return f"It came with the Content-Encoding “{', '.join(unknown[:3])}”, which the studio did not ask for and can’t unpack."
 
 
 def _unpacked(packed: IO[bytes], encoding: str) -> Iterator[bytes] | None:

@@ -159,7 +159,11 @@ def import_url(
         file = unpacked if is_packed else came
         file.seek(0)
         name = unquote(PurePosixPath(urlsplit(download.final_url).path).name)
-        return add(project, cast(BinaryIO, file), filename=name, by=by, title=title, tags=tags, source_url=url)
+        try:
+            return add(project, cast(BinaryIO, file), filename=name, by=by, title=title, tags=tags, source_url=url)
+        except ImageRefused as error:
+            why = f"{error.message} {fetch.not_unpacked(download.encoding)}".rstrip()
+            raise ImageRefused(error.code, why) from error
 
 
 def edit(image: SourceImage, *, by: User, expected: Expected = None, **fields: Any) -> None:

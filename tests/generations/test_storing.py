@@ -322,6 +322,19 @@ def test_what_was_packed_is_stored_unpacked(serve: Callable[..., Server]) -> Non
     assert (video.bytes, video.sha256) == (len(SMALL), hashlib.sha256(SMALL).hexdigest())
 
 
+def test_what_came_in_an_encoding_that_is_not_unpacked_here_is_told_with_its_name(serve: Callable[..., Server]) -> None:
+    error = refused(serve(content=b"packed" * 100, headers={"Content-Encoding": "gzip, br"}))
+
+    assert error.code == "damaged"
+    assert str(error).endswith(
+        "It came with the Content-Encoding “br”, which the studio did not ask for and can’t unpack."
+    )
+
+
+def test_plain_bytes_are_a_video_whatever_encoding_their_server_tells(serve: Callable[..., Server]) -> None:
+    assert content(stored(serve(content=SMALL, headers={"Content-Encoding": "br"}).url)) == SMALL
+
+
 def test_a_bomb_is_not_unpacked(serve: Callable[..., Server], settings: object) -> None:
     settings.STORE_MOST_MEGABYTES_PER_SECOND = 1
     bomb = gzip.compress(bytes(50_000_000))

@@ -200,6 +200,9 @@ class Pictures(BaseHTTPRequestHandler):
         if path == "/packed.jpg":
             content = gzip.compress(content)
             self.send_header("Content-Encoding", "gzip")
+        if path == "/brotli.jpg":
+            content = b"packed"
+            self.send_header("Content-Encoding", "br")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
@@ -241,6 +244,11 @@ def test_import_url_takes_what_the_server_packed(project: Project, editor: User,
     image, _ = source_images.import_url(project, f" {host}/packed.jpg\n", by=editor, allow_loopback=True)
 
     assert (image.sha256, image.source_url) == (hashlib.sha256(factories.jpeg()).hexdigest(), f"{host}/packed.jpg")
+
+
+def test_import_url_names_an_encoding_that_is_not_unpacked_here(project: Project, editor: User, host: str) -> None:
+    with pytest.raises(ImageRefused, match="with the Content-Encoding “br”, which the studio did not ask for"):
+        source_images.import_url(project, f"{host}/brotli.jpg", by=editor, allow_loopback=True)
 
 
 def test_import_url_of_what_is_no_picture_is_refused(project: Project, editor: User, host: str) -> None:
