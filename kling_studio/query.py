@@ -10,7 +10,10 @@ from rest_framework import exceptions
 from rest_framework.filters import OrderingFilter
 from rest_framework.pagination import PageNumberPagination
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.views import APIView
+
+from kling_studio.counting import MoreThan, UpTo
 
 MOST_TOLD = 10
 NUMBER = re.compile(r"[0-9]{1,9}")
@@ -45,7 +48,14 @@ class Filters(DjangoFilterBackend):
         return {name: isinstance(each, MultipleChoiceFilter) for name, each in filters.items()}
 
 
+class CountedRows(UpTo):
+    at_least = 10_000
+
+
 class Pages(PageNumberPagination):
+    """Pages whose `count` is null where there are more rows than are counted: each answer takes as long, however many there are."""
+
+    django_paginator_class = CountedRows
     page_size = 50
     page_size_query_param = "page_size"
     max_page_size = 200
@@ -62,6 +72,24 @@ class Pages(PageNumberPagination):
         if not re.fullmatch("[0-9]+", text) or not int(text[:20]):
             raise exceptions.ValidationError({"page": [f"“{text[:80]}” is no page: a whole number from 1 on."]})
         return super().paginate_queryset(queryset, request, view)
+
+    def get_page_number(self, request: Request, paginator: Any) -> Any:
+        number = super().get_page_number(request, paginator)
+        paginator.asked_for(str(number))
+        return number
+
+    def get_paginated_response(self, data: Any) -> Response:
+        response = super().get_paginated_response(data)
+        assert self.page is not None
+        if isinstance(self.page.paginator.count, MoreThan):
+            response.data["count"] = None
+        return response
+
+    def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
+        paginated = super().get_paginated_response_schema(schema)
+        described = f"null where there are more than {CountedRows.at_least:,} (or more than up to this page, where that is more)"
+        paginated["properties"]["count"] |= {"nullable": True, "description": described}
+        return paginated
 
     def get_schema_operation_parameters(self, view: Any) -> list[dict[str, Any]]:
         bounds = {"page": {"minimum": 1}, "page_size": {"minimum": 1, "maximum": self.max_page_size, "default": 50}}

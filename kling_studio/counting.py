@@ -1,12 +1,11 @@
 """How many rows a list has, without reading all of them."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.paginator import Paginator
 from django.db.models import QuerySet
 from django.utils.functional import cached_property
-
-MOST_COUNTED = 5_000
 
 
 class MoreThan(int):
@@ -20,15 +19,22 @@ class MoreThan(int):
 
 
 class UpTo(Paginator):
-    """Counts no further than `most`, or than the page that was asked for, so that every row is on a page that one can go on to."""
+    """Counts no further than `at_least`, or than the page that was asked for, so that every row is on a page that one can go on to."""
 
-    def __init__(self, rows: QuerySet[Any], per_page: int, *, asked: str = "", **options: Any) -> None:
+    at_least = 5_000
+
+    def __init__(self, rows: QuerySet[Any] | Sequence[Any], per_page: int, *, asked: str = "", **options: Any) -> None:
         super().__init__(rows, per_page, **options)
-        page = int(asked) if asked.isascii() and asked.isdigit() and len(asked) < 8 else 1
         self.rows = rows
-        self.most = max(MOST_COUNTED, page * per_page)
+        self.asked_for(asked)
+
+    def asked_for(self, page: str) -> None:
+        number = int(page) if page.isascii() and page.isdigit() and len(page) < 8 else 1
+        self.most = max(self.at_least, number * self.per_page)
 
     @cached_property
     def count(self) -> int:
-        counted = self.rows[: self.most + 1].count()
+        if not isinstance(self.rows, QuerySet):
+            return len(self.rows)
+        counted = self.rows.order_by()[: self.most + 1].count()
         return MoreThan(self.most) if counted > self.most else counted

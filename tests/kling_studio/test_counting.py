@@ -9,7 +9,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from projects.admin import counting
+from kling_studio.counting import UpTo
+from kling_studio.query import CountedRows
 from projects.models import SourceImage
 from tests import factories
 
@@ -19,7 +20,8 @@ LIST = reverse("admin:projects_sourceimage_changelist")
 @pytest.fixture
 def client(client: Client, studio_owner: User, monkeypatch: pytest.MonkeyPatch) -> Client:
     """Of somebody whose lists count 100 rows, and show 50 a page."""
-    monkeypatch.setattr(counting, "MOST_COUNTED", 100)
+    monkeypatch.setattr(UpTo, "at_least", 100)
+    monkeypatch.setattr(CountedRows, "at_least", 100)
     client.force_login(studio_owner)
     return client
 
@@ -78,3 +80,39 @@ def test_no_count_reads_more_than_it_says(client: Client) -> None:
     counts = [query["sql"] for query in captured if "COUNT(" in query["sql"] and "projects_sourceimage" in query["sql"]]
     assert counts
     assert all("LIMIT 101" in sql for sql in counts)
+
+
+def answers(client: Client) -> list[dict[str, Any]]:
+    """All pages of the API's list, as `next` leads from one to the other."""
+    found, address = [], "/api/v1/source-images/"
+    while address:
+        found.append(client.get(address).json())
+        address = found[-1]["next"]
+    return found
+
+
+def test_the_api_counts_what_is_few(client: Client) -> None:
+    pictures(100)
+
+    assert [(page["count"], len(page["results"])) for page in answers(client)] == [(100, 50), (100, 50)]
+
+
+def test_the_api_does_not_count_what_is_many_and_leads_to_every_row(client: Client) -> None:
+    pictures(230)
+    pages = answers(client)
+
+    assert [page["count"] for page in pages] == [None, None, None, None, 230]
+    assert [len(page["results"]) for page in pages] == [50, 50, 50, 50, 30]
+    assert len({row["id"] for page in pages for row in page["results"]}) == 230
+    assert pages[1]["previous"]
+    assert client.get("/api/v1/source-images/?page=6").status_code == 404
+
+
+def test_no_count_of_the_api_reads_more_than_it_says(client: Client) -> None:
+    pictures(150)
+    with CaptureQueriesContext(connection) as captured:
+        client.get("/api/v1/source-images/")
+
+    counts = [query["sql"] for query in captured if "COUNT(" in query["sql"] and "projects_sourceimage" in query["sql"]]
+    assert len(counts) == 1
+    assert "LIMIT 101" in counts[0]
