@@ -21,6 +21,7 @@ from generations.models import Generation, Status, UnassignedPrediction
 from generations.timetable import Timetable
 from projects import alerts as budget_alerts
 from projects import digest
+from projects.tasks import mail_due_invitations
 
 log = structlog.get_logger(__name__)
 
@@ -192,6 +193,7 @@ def schedule(timetable: Timetable) -> None:
     _every(timetable, budget_alerts.check_budgets, minutes=1)
     _every(timetable, alerts.announce_ended, minutes=1)
     _every(timetable, digest.send, minutes=1)
+    _every(timetable, mail_due_invitations, minutes=1)
     _every(timetable, alerts.check_balance, hours=1)
     _every(timetable, alerts.check_expiring, minutes=10)
     _every(timetable, alerts.check_not_sent, minutes=10)

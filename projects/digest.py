@@ -18,7 +18,7 @@ from django.db.models import Min, QuerySet
 from django.template.loader import render_to_string
 from django.utils import timezone
 
-from projects.models import AlertKind, Notification
+from projects.models import AlertKind, Invitation, Notification
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +60,12 @@ def send() -> None:
 def waiting_since() -> datetime | None:
     """Since when the oldest e-mail waits that nobody's mail server has taken yet; None while none waits."""
     waiting = Notification.objects.filter(email_at__isnull=False, user__is_active=True)
-    since: datetime | None = waiting.aggregate(since=Min("alert__created_at"))["since"]
-    return since
+    invitations = Invitation.objects.open().filter(email_at__isnull=False)
+    oldest = (
+        waiting.aggregate(since=Min("alert__created_at"))["since"],
+        invitations.aggregate(since=Min("created_at"))["since"],
+    )
+    return min(filter(None, oldest), default=None)
 
 
 def _give_up() -> None:

@@ -39,7 +39,9 @@ def invite(project: Project, *, email: str, role: Role, by: User, for_anyone: bo
     Owners invite to any role: none is above theirs. Raises `PermissionDenied`, `ValidationError`, `MembershipRefused`.
     """
     permissions.require(by, "manage", project)
-    invitation = Invitation(project=project, email=email.strip(), role=role, invited_by=by, for_anyone=for_anyone)
+    invitation = Invitation(
+        project=project, email=email.strip(), role=role, invited_by=by, for_anyone=for_anyone, email_at=timezone.now()
+    )
     link = link_to(invitation.new_token())
     invitation.full_clean()
     _refuse_if_needless(invitation)

@@ -54,13 +54,21 @@ class InvitationAdmin(StudioAdmin):
 
     @display(
         description="State",
-        label={"Open": "info", "Open to anyone": "warning", "Accepted": "success", "Expired": "default"},
+        label={
+            "Open": "info",
+            "Open, not mailed yet": "warning",
+            "Open to anyone": "warning",
+            "Accepted": "success",
+            "Expired": "default",
+        },
     )
     def state(self, invitation: Invitation) -> str:
         if invitation.accepted_at:
             return "Accepted"
         if invitation.expires_at <= timezone.now():
             return "Expired"
+        if invitation.email_at:
+            return "Open, not mailed yet"
         return "Open to anyone" if invitation.for_anyone else "Open"
 
     @display(description="Invited by", ordering="invited_by__username")

@@ -134,6 +134,10 @@ class InvitationQuerySet(models.QuerySet["Invitation"]):
     def open(self) -> "InvitationQuerySet":
         return self.filter(accepted_at=None, expires_at__gt=timezone.now(), project__archived_at=None)
 
+    def to_mail(self) -> "InvitationQuerySet":
+        """Those whose mail is owed; of one that is just being sent the time is ahead."""
+        return self.open().filter(email_at__lte=timezone.now())
+
     def for_token(self, token: str) -> "InvitationQuerySet":
         return self.filter(token_digest=digest(token))
 
@@ -152,6 +156,10 @@ class Invitation(models.Model):
     invited_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", editable=False)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
     expires_at = models.DateTimeField(editable=False)
+    email_at = models.DateTimeField(
+        null=True, editable=False, help_text="when its mail is due; ahead while somebody sends it; empty: none is owed"
+    )
+    emailed_at = models.DateTimeField(null=True, editable=False)
     accepted_at = models.DateTimeField(null=True, editable=False)
     accepted_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", editable=False
@@ -161,6 +169,9 @@ class Invitation(models.Model):
 
     class Meta:
         ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["email_at"], condition=models.Q(email_at__isnull=False), name="invitation_to_mail")
+        ]
 
     def __str__(self) -> str:
         return f"{self.email} to {self.project}"

@@ -10,14 +10,18 @@ import time_machine
 from django.contrib.auth.models import Group, User
 from django.core import mail
 from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connection
 from django.test import Client
+from django.urls import reverse
 from django.utils import timezone
 from dramatiq.brokers.stub import StubBroker
 from knox.models import AuthToken
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
-from projects import members, permissions, tasks
+from generations import dispatch
+from generations.timetable import Timetable
+from projects import digest, members, permissions, tasks
 from projects.members import InvitationRefused, MembershipRefused
 from projects.models import Invitation, Membership, Project, Role
 from tests import factories, post
@@ -26,6 +30,19 @@ from tests import factories, post
 class BrokerAway(StubBroker):
     def enqueue(self, message: dramatiq.Message, *, delay: int | None = None) -> dramatiq.Message:
         raise dramatiq.errors.ConnectionClosed("away")
+
+
+class Dies(BaseEmailBackend):
+    def send_messages(self, messages: Any) -> int:
+        raise SystemExit
+
+
+def look_for_due_mails() -> None:
+    """As the dispatcher does every minute."""
+    timetable = Timetable()
+    dispatch.schedule(timetable)
+    assert tasks.mail_due_invitations.__name__ in timetable.jobs
+    tasks.mail_due_invitations()
 
 
 @pytest.fixture(autouse=True)
@@ -130,14 +147,55 @@ def test_invite_stands_without_a_mail_server_and_is_tried_again(
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9
     with django_capture_on_commit_callbacks(execute=True):
         token = invited(project, owner)
-    [message] = post.taken()
-    with pytest.raises(ConnectionRefusedError):
-        tasks.send_invitation.fn(*message.args)
+    post.deliver()
+    assert digest.waiting_since() == Invitation.objects.get().created_at
 
     assert members.find_invitation(token).email == "nina@example.com"
     settings.EMAIL_BACKEND = backend
+    with time_machine.travel(timezone.now() + timedelta(minutes=2)):
+        look_for_due_mails()
+    assert [token in message.body for message in mail.outbox] == [True]
+    assert digest.waiting_since() is None
+
+
+def test_an_invitation_whose_message_was_lost_is_mailed_once(
+    project: Project, owner: User, django_capture_on_commit_callbacks: DjangoCaptureOnCommitCallbacks
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        token = invited(project, owner)
+    [message] = post.taken()  # and then the process is killed
+
+    look_for_due_mails()
+    assert [token in mailed.body for mailed in mail.outbox] == [True]
+
     tasks.send_invitation.fn(*message.args)
-    assert token in mail.outbox[0].body
+    look_for_due_mails()
+    assert len(mail.outbox) == 1
+
+
+def test_a_process_that_dies_while_it_mails_costs_minutes(project: Project, owner: User, settings: Any) -> None:
+    invited(project, owner)
+    backend, settings.EMAIL_BACKEND = settings.EMAIL_BACKEND, f"{__name__}.Dies"
+    with pytest.raises(SystemExit):
+        look_for_due_mails()
+    settings.EMAIL_BACKEND = backend
+
+    look_for_due_mails()
+    assert mail.outbox == [], "another one may be at it"
+    with time_machine.travel(timezone.now() + timedelta(minutes=6)):
+        look_for_due_mails()
+    assert len(mail.outbox) == 1
+
+
+def test_the_list_says_that_a_mail_is_not_sent_yet(project: Project, owner: User, client: Client) -> None:
+    invited(project, owner)
+    client.force_login(owner)
+    address = reverse("admin:projects_invitation_changelist")
+    assert "Open, not mailed yet" in client.get(address).content.decode()
+
+    look_for_due_mails()
+
+    assert "Open, not mailed yet" not in client.get(address).content.decode()
 
 
 def test_invite_stands_without_a_broker(
