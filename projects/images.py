@@ -74,6 +74,7 @@ DECODER_ERRORS = (  # what Pillow's decoders raise on damaged files; fuzzing met
     struct.error,
     zlib.error,
 )
+NO_MEMORY = "Memory allocation error"  # libheif's words for it
 
 pillow_heif.register_heif_opener(thumbnails=False, depth_images=False, aux_images=False)
 PngImagePlugin.MAX_TEXT_CHUNK = MAX_PNG_PROFILE
@@ -200,6 +201,8 @@ def _refusing_damage(max_pixels: int) -> Iterator[None]:
         message = f"This picture has {pixels / 1e6:,.0f} megapixels; at most {max_pixels // 10**6} can be read."
         raise ImageRefused("too_many_pixels", message) from error
     except (UnidentifiedImageError, *DECODER_ERRORS) as error:
+        if str(error).startswith(NO_MEMORY):
+            raise MemoryError from error
         raise _damaged() from error
 
 

@@ -16,6 +16,7 @@ from PIL import Image, ImageCms, ImageDraw
 
 from kling_studio import limited
 from projects.images import KEPT_PIXELS, KLING_LIMITS, ImageLimits, ImageRefused, NormalisedImage, normalise
+from tests.projects.tiled_heic import tiled_heic
 
 CASES = Path(__file__).parent / "cases"
 PHOTOS = Path(__file__).parents[2] / "kling_studio" / "photos"
@@ -758,3 +759,22 @@ def test_normalise_meets_every_limit_or_says_which_it_can_not(
         assert (result.width, result.height) == image.size == upright
         assert (image.format, image.mode) in {("JPEG", "RGB"), ("PNG", "RGB"), ("PNG", "RGBA")}
         assert len(result.content) <= KLING_LIMITS.max_bytes
+
+
+def test_a_heic_of_108_megapixels_as_phones_make_it_is_taken() -> None:
+    result = normalised(tiled_heic(6, 6), max_pixels=220_000_000)
+
+    assert (result.width, result.height) == (6000, 4500)
+    assert changes(result) == ("Scaled from 12000 × 9000 to 6000 × 4500 px: it has more than 64 megapixels.",)
+
+
+def test_a_heic_that_takes_too_much_memory_is_refused_for_that_reason(tmp_path: Path) -> None:
+    before = limited.limits()
+    limited.configure(limited.Limits(home=tmp_path / "reading", seconds=20, megabytes=700))
+    try:
+        assert refused(tiled_heic(6, 6), max_pixels=220_000_000) == (
+            "over_limits",
+            "This file can't be read within the studio's limits of 20 seconds and 700 MB of memory.",
+        )
+    finally:
+        limited.configure(before)
