@@ -167,14 +167,6 @@ def clean_up() -> None:
     tasks.clean_up.send()
 
 
-def keep_statistics() -> None:
-    """SQLite takes the right index for a list only by statistics of its rows; PostgreSQL keeps its own."""
-    if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA analysis_limit=1000")
-            cursor.execute("PRAGMA optimize=0x10002")  # tables that this connection has not asked, too
-
-
 def find_orphans() -> None:
     tasks.find_orphans.send()
 
@@ -209,7 +201,6 @@ def schedule(timetable: Timetable) -> None:
     _every(timetable, lifecycle.resume_if_account_is_back, minutes=1)
     _every(timetable, reconcile_tonight, minutes=1)
     _every(timetable, clean_up, hours=1)
-    _every(timetable, keep_statistics, hours=1)
     _every(timetable, find_orphans, minutes=10)
     _every(timetable, mend_strays, minutes=10)
     _every(timetable, tell_of_lost_leases, minutes=1)

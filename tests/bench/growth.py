@@ -232,7 +232,6 @@ def main() -> None:
     add_history(by, 500)
     few_rows = pages(by)
     add_history(by, 50_000)
-    dispatch.keep_statistics()
     many_rows = pages(by)
     rows += [(f"{name}, 50,000 rows instead of 500", few_rows[name], many_rows[name]) for name in PAGES]
 

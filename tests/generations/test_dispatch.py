@@ -397,19 +397,3 @@ def test_one_look_takes_the_same_number_of_queries_for_3_and_for_60_rows(
         dispatch.tick()
 
     assert broker.queues["poll"].qsize() == 60
-
-
-@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL keeps statistics by itself")
-def test_sqlite_has_statistics_so_that_long_lists_are_read_by_their_order(queued: Generation) -> None:
-    timetable = Timetable()
-    dispatch.schedule(timetable)
-    assert dispatch.keep_statistics.__name__ in timetable.jobs
-    Generation.objects.bulk_create(
-        Generation(project=queued.project, requested_by=queued.requested_by, endpoint=ENDPOINT, status=Status.FAILED)
-        for _ in range(2_000)
-    )
-
-    dispatch.keep_statistics()
-
-    plan = Generation.objects.filter(status__in=["completed", "failed"]).order_by("-created_at", "pk")[:50].explain()
-    assert "USE TEMP B-TREE FOR ORDER BY" not in plan
