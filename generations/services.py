@@ -16,15 +16,7 @@ from generations import approvals, prices, provider, queueing, reconcile, tasks
 from generations.approvals import approval_of, approve, may_decide, needs_approval, reject, waiting_for
 from generations.costs import price
 from generations.inputs import check, check_tags, inputs_of, is_uuid, link_elements
-from generations.models import (
-    CANCELLABLE,
-    RETRYABLE,
-    Generation,
-    GenerationEvent,
-    Priority,
-    Reconciliation,
-    Status,
-)
+from generations.models import CANCELLABLE, RETRYABLE, Generation, GenerationEvent, Priority, Reconciliation, Status
 from generations.pauses import (
     pause_endpoint,
     pause_lane,

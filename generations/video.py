@@ -1,6 +1,6 @@
 """Reads finished videos: what they are, a poster, and the last frame to go on from.
 
-Each is read in a process with limits (kling_studio/limited.py), as a file may say of itself what it likes.
+Each is read in a process with limits (projects/limited.py), as a file may say of itself what it likes.
 """
 
 import io
@@ -22,7 +22,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 from PIL import Image, ImageStat
 
-from kling_studio import limited
+from projects import limited
 
 T = TypeVar("T")
 

@@ -3,7 +3,7 @@ from importlib import import_module
 from django.apps import AppConfig
 from django.conf import settings
 
-from kling_studio import limited
+from projects import limited
 
 
 class KlingStudioConfig(AppConfig):

@@ -13,7 +13,7 @@ from generations import dispatch, provider
 from generations.models import Process
 from generations.timetable import Timetable
 from kling_studio.heartbeat import beating
-from projects import idempotency
+from projects.api.base import idempotency
 from wavespeed_sandbox import Sandbox
 from wavespeed_sandbox.book import BookInUse
 

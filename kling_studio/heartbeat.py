@@ -20,7 +20,8 @@ from generations import alerts, dispatch
 from generations.models import Process
 from generations.timetable import Timetable
 from kling_studio import temporary
-from projects import digest, idempotency
+from projects import digest
+from projects.api.base import idempotency
 
 log = structlog.get_logger(__name__)
 

@@ -143,7 +143,7 @@ TRASH_DAYS = env.int("TRASH_DAYS", default=30, validate=at_least_one)
 MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_MEGABYTES", default=50, validate=validate.Range(min=1, max=500)) * 1_000_000
 MAX_IMAGE_PIXELS = env.int("MAX_IMAGE_MEGAPIXELS", default=220, validate=validate.Range(min=1, max=500)) * 1_000_000
 DATA_UPLOAD_MAX_MEMORY_SIZE = 2_500_000
-# Pictures and videos are read in processes of their own (kling_studio/limited.py): of each file, and how many on a machine at once.
+# Pictures and videos are read in processes of their own (projects/limited.py): of each file, and how many on a machine at once.
 READING_SECONDS = env.int("READING_SECONDS", default=30, validate=validate.Range(min=1, max=600))
 READING_MEGABYTES = env.int("READING_MEGABYTES", default=3000, validate=validate.Range(min=500))
 READING_AT_ONCE = env.int("READING_AT_ONCE", default=2, validate=validate.Range(min=1, max=64))
@@ -229,15 +229,15 @@ AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contri
 AXES_FAILURE_LIMIT = LOGIN_FAILURES
 AXES_COOLOFF_TIME = timedelta(minutes=LOGIN_LOCK_MINUTES)
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
-AXES_CLIENT_IP_CALLABLE = "kling_studio.throttling.client_ip"
-AXES_USERNAME_CALLABLE = "kling_studio.throttling.tried_username"
-AXES_LOCKOUT_CALLABLE = "kling_studio.throttling.locked_out"
+AXES_CLIENT_IP_CALLABLE = "projects.people.throttling.client_ip"
+AXES_USERNAME_CALLABLE = "projects.people.throttling.tried_username"
+AXES_LOCKOUT_CALLABLE = "projects.people.throttling.locked_out"
 AXES_RESET_ON_SUCCESS = True
 # The page says when it ends, so that tries meanwhile don't move it.
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
-# Of the counters in this process: `kling_studio.throttling`, and the API's.
+# Of the counters in this process: `projects.people.throttling`, and the API's.
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}},
 }
@@ -315,7 +315,7 @@ UNFOLD = {
 
 # --- API --------------------------------------------------------------------------------------------------------------
 
-# How requests are read and refused is one class, `kling_studio.api.Api`, which every view is built on.
+# How requests are read and refused is one class, `projects.api.base.views.Api`, which every view is built on.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

@@ -11,9 +11,9 @@ from kling_studio.api import Docs, SchemaDocument
 from kling_studio.health import livez, readyz
 from kling_studio.media import media
 from kling_studio.metrics import metrics
-from kling_studio.throttling import limited
 from kling_studio.unanswered import api_not_found
 from projects.admin import tokens
+from projects.people.throttling import limited
 from projects.views import OwnPassword
 
 handler400 = "kling_studio.unanswered.bad_request"

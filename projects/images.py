@@ -1,6 +1,6 @@
 """Checks a picture that somebody gave, and makes of it what the provider takes: upright, sRGB, without metadata.
 
-It is decoded in a process with limits (kling_studio/limited.py); `notes` says all that was changed.
+It is decoded in a process with limits (projects/limited.py); `notes` says all that was changed.
 """
 
 import hashlib
@@ -19,8 +19,7 @@ from typing import BinaryIO
 import pillow_heif
 from PIL import Image, ImageChops, ImageCms, PngImagePlugin, UnidentifiedImageError
 
-from kling_studio import limited
-from projects import colours
+from projects import colours, limited
 
 MAX_UPLOAD_BYTES = 50_000_000
 MAX_PIXELS = 220_000_000  # some phones take 200 megapixels

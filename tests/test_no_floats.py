@@ -34,6 +34,8 @@ ALLOWED = {
     ("generations/models/generation.py", "LeasedQuerySet"): "seconds of a lease",
     ("generations/models/video.py", "Video"): "seconds and frames per second",
     ("generations/provider.py", "usual_seconds"): "seconds",
+    ("projects/api/base/errors.py", EVERYTHING): "megabytes",
+    ("projects/limited.py", EVERYTHING): "seconds",
     ("generations/reports/focus.py", "_priced"): "a Decimal by a Decimal",
     ("generations/services.py", "progress"): "part of the usual seconds",
     ("generations/management/commands/check_storage.py", "_size"): "bytes",

@@ -9,7 +9,7 @@ from generations.catalog import InvalidInputs
 from generations.models import Generation
 from generations.services import NeedsConfirmation, PriceUnknown, Refused
 from generations.trash import Deleted
-from kling_studio.api import ApiError, as_api_error
+from projects.api.base.errors import ApiError, as_api_error
 
 
 @as_api_error.register

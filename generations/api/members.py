@@ -9,11 +9,11 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generations import services
-from kling_studio.api import conditional
 from projects import members
+from projects.api.base.idempotency import idempotent
+from projects.api.base.preconditions import conditional
 from projects.api.serializers import InvitationFields, InvitationSerializer, MembershipSerializer, RoleFields
 from projects.api.views import OfProject
-from projects.idempotency import idempotent
 from projects.models import Membership, Role
 
 

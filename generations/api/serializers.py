@@ -21,8 +21,8 @@ from generations.models import (
     UnassignedPrediction,
     Video,
 )
-from kling_studio.api import Body, Strict
-from kling_studio.fields import AddressField, MoneyField, StrictBooleanField, dollars
+from projects.api.base.bodies import Body, Strict
+from projects.api.base.fields import AddressField, MoneyField, StrictBooleanField, dollars
 from projects.api.serializers import SIGNED, FiguresSerializer
 
 CURRENCY = "USD"

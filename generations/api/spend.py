@@ -15,8 +15,8 @@ from rest_framework.response import Response
 from generations import reports
 from generations.api.serializers import CURRENCY
 from generations.reports import download
-from kling_studio.api import Api
-from kling_studio.fields import MoneyField
+from projects.api.base.fields import MoneyField
+from projects.api.base.views import Api
 from projects.api.serializers import FiguresSerializer
 from projects.api.views import visible_project
 from projects.forecast import Forecast

@@ -48,11 +48,12 @@ from generations.api.serializers import (
 )
 from generations.inputs import LONGEST_TAG, MOST_TAGS
 from generations.models import Approval, Element, Generation, Priority, Video
-from kling_studio.api import Api, conditional
 from projects import permissions
+from projects.api.base.idempotency import idempotent
+from projects.api.base.preconditions import conditional
+from projects.api.base.views import Api
 from projects.api.serializers import ProjectSerializer
 from projects.api.views import visible_project
-from projects.idempotency import idempotent
 from projects.models import Project
 
 

@@ -12,7 +12,8 @@ from rest_framework.response import Response
 
 from generations import metrics, webhooks
 from generations.wavespeed import errors
-from kling_studio.api import Api, ApiError, as_api_error, too_large
+from projects.api.base.errors import ApiError, as_api_error, too_large
+from projects.api.base.views import Api
 
 
 @as_api_error.register

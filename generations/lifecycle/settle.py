@@ -11,13 +11,7 @@ from django.utils import timezone
 
 from generations import alerts, bill, failures, provider
 from generations.lifecycle.evidence import keep
-from generations.lifecycle.success import (
-    counted_rows,
-    new_refunds,
-    pause_if_overcharged,
-    refund_key,
-    succeeded,
-)
+from generations.lifecycle.success import counted_rows, new_refunds, pause_if_overcharged, refund_key, succeeded
 from generations.lifecycle.timing import RESULTS_LAST
 from generations.models import Exchange, Generation, Status
 from generations.wavespeed import errors

@@ -16,8 +16,8 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 
-from kling_studio.counting import UpTo
 from projects import permissions
+from projects.counting import UpTo
 from projects.links import NotHere
 from projects.members import MembershipRefused
 from projects.models import Project, Role

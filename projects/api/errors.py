@@ -3,11 +3,11 @@
 from rest_framework import status
 from rest_framework.serializers import DateTimeField
 
-from kling_studio.api import ApiError, as_api_error
-from kling_studio.fields import dollars
+from projects.api.base.errors import ApiError, as_api_error
+from projects.api.base.fields import dollars
+from projects.api.base.idempotency import InFlight, InvalidKey, KeyReused
 from projects.budgets import BudgetArchived, BudgetExists
 from projects.fetch import FetchError, FetchFailed
-from projects.idempotency import InFlight, InvalidKey, KeyReused
 from projects.images import ImageRefused
 from projects.members import MembershipRefused
 from projects.spend import NoBudget, OverBudget, ProjectArchived

@@ -5,8 +5,8 @@ from django.contrib.auth.models import User
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from kling_studio.api import Strict
-from kling_studio.fields import AddressField, MoneyField, StrictBooleanField, WholeNumberField
+from projects.api.base.bodies import Strict
+from projects.api.base.fields import AddressField, MoneyField, StrictBooleanField, WholeNumberField
 from projects.budgets import MAX_REASON
 from projects.models import (
     MAX_THRESHOLD,

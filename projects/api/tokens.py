@@ -6,8 +6,8 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from kling_studio.api import Api
 from projects import tokens
+from projects.api.base.views import Api
 
 
 class TokenSerializer(serializers.Serializer):

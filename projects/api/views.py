@@ -11,9 +11,12 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from kling_studio.api import Api, JSONParser, MultiPartParser, conditional
 from projects import budgets, permissions, projects, source_images
 from projects.api import errors  # noqa: F401  # registers them
+from projects.api.base.idempotency import idempotent
+from projects.api.base.preconditions import conditional
+from projects.api.base.reading import JSONParser, MultiPartParser
+from projects.api.base.views import Api
 from projects.api.filters import SourceImageFilter
 from projects.api.serializers import (
     AddedImageSerializer,
@@ -31,7 +34,6 @@ from projects.api.serializers import (
     TopUpSerializer,
     member_named,
 )
-from projects.idempotency import idempotent
 from projects.models import Budget, Enforcement, Period, Project, SourceImage, SpendEntry, TopUp
 
 

@@ -21,17 +21,7 @@ from generations.models import Exchange, Generation, Lane, PauseCause, Status
 from projects.models import Alert, AlertKind, Notification, Project, SpendEntry
 from tests import factories
 from tests.generations.wavespeed.wire import Request, always, envelope, serving
-from tests.pipeline import (
-    ENDPOINT,
-    booked,
-    file_sha256,
-    history,
-    money,
-    poll_to_end,
-    run_to_end,
-    submit_next,
-    until,
-)
+from tests.pipeline import ENDPOINT, booked, file_sha256, history, money, poll_to_end, run_to_end, submit_next, until
 from tests.sandbox import SandboxControl
 
 PRICE = 2_100_000

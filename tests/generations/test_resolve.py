@@ -18,15 +18,7 @@ from generations.refusals import Refused
 from generations.wavespeed.transport import Reply
 from projects.models import Alert, AlertKind, Project, Role
 from tests import factories
-from tests.pipeline import (
-    ENDPOINT,
-    file_sha256,
-    history,
-    money,
-    poll_to_end,
-    submit_next,
-    until,
-)
+from tests.pipeline import ENDPOINT, file_sha256, history, money, poll_to_end, submit_next, until
 from tests.sandbox import SandboxControl
 from tests.threads import at_once, one_test_at_a_time
 from wavespeed_sandbox import Sandbox

@@ -9,8 +9,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from kling_studio.counting import UpTo
-from kling_studio.query import CountedRows
+from projects.api.base.query import CountedRows
+from projects.counting import UpTo
 from projects.models import SourceImage
 from tests import factories
 

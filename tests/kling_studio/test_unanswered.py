@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.db import OperationalError, close_old_connections, connection
 from django.test import Client
 
-from kling_studio.unanswered import RETRY_AFTER
+from projects.api.base.away import RETRY_AFTER
 from tests.projects.api.client import API, client_of, errors
 from tests.studio_process import Studio, free_port
 

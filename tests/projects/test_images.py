@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageDraw
 
-from kling_studio import limited
+from projects import limited
 from projects.images import KEPT_PIXELS, KLING_LIMITS, ImageLimits, ImageRefused, NormalisedImage, normalise
 from tests.projects.tiled_heic import tiled_heic
 

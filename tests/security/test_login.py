@@ -13,7 +13,7 @@ from django.test import Client, RequestFactory
 from django.urls import reverse
 from django.utils import timezone
 
-from kling_studio.throttling import client_ip
+from projects.people.throttling import client_ip
 from tests import factories, post
 
 LOGIN = reverse("admin:login")

@@ -167,7 +167,7 @@ def test_api_revokes_ones_own_and_no_other(editor: User, studio_owner: User) -> 
 
 
 def test_who_sends_wrong_tokens_without_end_is_told_to_stop(editor: User, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kling_studio.api.WRONG_TOKENS", 3)
+    monkeypatch.setattr("projects.api.base.reading.WRONG_TOKENS", 3)
     client = APIClient(raise_request_exception=False)
 
     answers = [client.get(f"{API}/projects/", headers={"Authorization": f"Bearer {'0' * 64}"}) for _ in range(4)]

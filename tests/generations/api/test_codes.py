@@ -11,8 +11,8 @@ from django.utils import timezone
 from rest_framework import serializers
 from rest_framework.test import APIClient
 
-from kling_studio import api as shape
-from kling_studio.codes import CODES, OURS
+from projects.api.base.codes import CODES, OURS
+from projects.api.base.errors import ErrorItem
 from projects.models import Project, SourceImage
 from tests.projects.api.client import API, errors
 
@@ -79,7 +79,7 @@ def test_every_code_of_the_frameworks_fields_is_in_the_catalogue() -> None:
 
 
 def test_schema_has_the_codes() -> None:
-    assert list(shape.ErrorItem().fields["code"].choices) == list(CODES)
+    assert list(ErrorItem().fields["code"].choices) == list(CODES)
     assert not OURS.keys() & CODES.keys()
 
 

@@ -15,7 +15,7 @@ from rest_framework.test import APIClient
 
 from generations.models import Generation
 from kling_studio.heartbeat import SECONDS_BETWEEN
-from projects.idempotency import KEPT, LOCK, end_all, renew
+from projects.api.base.idempotency import KEPT, LOCK, end_all, renew
 from projects.models import IdempotencyKey, Project, SpendEntry
 from tests.projects.api.client import API, client_of, errors
 

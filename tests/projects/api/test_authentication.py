@@ -59,7 +59,7 @@ def test_session_reads_but_writes_with_a_csrf_token_only(studio_owner: User) -> 
 
 
 def test_too_many_requests_are_told_when_to_come_back(api: APIClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kling_studio.api.Throttle.rate", "2/minute")
+    monkeypatch.setattr("projects.api.base.views.Throttle.rate", "2/minute")
 
     answers = [api.get(f"{API}/projects/") for _ in range(3)]
 

@@ -12,8 +12,8 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.test import APIRequestFactory, force_authenticate
 
-from kling_studio.api import Api
-from projects.idempotency import LOCK, idempotent, renew
+from projects.api.base.idempotency import LOCK, idempotent, renew
+from projects.api.base.views import Api
 from projects.models import IdempotencyKey, Project
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from kling_studio import limited
+from projects import limited
 from tests.kling_studio import readers
 
 ROOT = Path(__file__).parents[2]
@@ -122,7 +122,7 @@ def test_nothing_stays_behind_when_the_studio_is_killed(tmp_path: Path) -> None:
     code = f"""
         import threading, time
         from pathlib import Path
-        from kling_studio import limited
+        from projects import limited
         from tests.kling_studio import readers
         limited.configure(limited.Limits(home=Path({str(tmp_path)!r}), seconds=1, at_once=4))
         limited.call(readers.add, 1, 1)

@@ -77,7 +77,7 @@ def configure(limits: Limits) -> None:
 
 
 def limits() -> Limits:
-    assert _limits, "kling_studio.limited is not configured: Django's apps are not loaded."
+    assert _limits, "projects.limited is not configured: Django's apps are not loaded."
     return _limits
 
 

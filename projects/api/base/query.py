@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from kling_studio.counting import MoreThan, UpTo
+from projects.counting import MoreThan, UpTo
 
 MOST_TOLD = 10
 NUMBER = re.compile(r"[0-9]{1,9}")

@@ -26,7 +26,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from kling_studio.fields import with_addresses, with_names
+from projects.api.base.fields import with_addresses, with_names
 from projects.models import IdempotencyKey
 
 log = structlog.get_logger(__name__)

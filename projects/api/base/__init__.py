@@ -1,0 +1,1 @@
+"""What the APIs of both apps are built on."""

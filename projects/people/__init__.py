@@ -1,0 +1,1 @@
+"""Who is in the studio: members, tokens, invitations, log-ins."""
