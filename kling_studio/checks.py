@@ -16,7 +16,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from kling_studio import health
+from generations.watching import health
 from kling_studio.environment import is_loopback, unknown_names
 
 

@@ -12,7 +12,7 @@ from dramatiq.brokers.stub import StubBroker
 from generations import dispatch, provider
 from generations.models import Process
 from generations.timetable import Timetable
-from kling_studio.heartbeat import beating
+from generations.watching.heartbeat import beating
 from projects.api.base import idempotency
 from wavespeed_sandbox import Sandbox
 from wavespeed_sandbox.book import BookInUse

@@ -2,8 +2,8 @@
 
 import dramatiq
 
+from generations.watching.heartbeat import WorkerHeartbeat
 from kling_studio.draining import DrainOnce
-from kling_studio.heartbeat import WorkerHeartbeat
 
 dramatiq.get_broker().add_middleware(DrainOnce())
 dramatiq.get_broker().add_middleware(WorkerHeartbeat())

@@ -15,7 +15,7 @@ from waitress import wasyncore
 from waitress.server import BaseWSGIServer
 
 from generations.models import Process
-from kling_studio.heartbeat import Heartbeat
+from generations.watching.heartbeat import Heartbeat
 
 # Of a process. Each may take two open files, one of them for what it sends; systemd gives a process 1,024 by itself.
 CONNECTIONS = 400

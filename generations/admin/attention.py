@@ -21,7 +21,7 @@ from generations.models import (
     Status,
     UnassignedPrediction,
 )
-from kling_studio import health
+from generations.watching import health
 from projects import digest
 from projects.models import Alert, AlertKind
 

@@ -8,8 +8,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
-from generations import catalog, room, services, traffic
+from generations import catalog, room, services
 from generations.models import Lane
+from generations.watching import lane as lane_figures
 from projects.admin.access import StudioAdmin, access, person
 from projects.admin.display import amount
 
@@ -44,19 +45,19 @@ class LaneAdmin(StudioAdmin):
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         if not self.has_view_permission(request):
             raise PermissionDenied
-        standing = traffic.standing()
-        paused_endpoints = traffic.paused_endpoints()
+        standing = lane_figures.standing()
+        paused_endpoints = lane_figures.paused_endpoints()
         context = {
             **self.admin_site.each_context(request),
             "title": "Lane",
             "lane": standing.lane,
             "standing": standing,
             "shortage": room.shown_shortage(),
-            "queues": [(queue, amount(queue.held)) for queue in traffic.queues()],
-            "paused_projects": traffic.paused_projects(),
+            "queues": [(queue, amount(queue.held)) for queue in lane_figures.queues()],
+            "paused_projects": lane_figures.paused_projects(),
             "paused_endpoints": paused_endpoints,
             "open_endpoints": self._open_endpoints({each.endpoint for _, each in paused_endpoints}),
-            "pauses": traffic.events(),
+            "pauses": lane_figures.events(),
         }
         return TemplateResponse(request, "admin/generations/lane/page.html", context)
 
@@ -87,7 +88,7 @@ class LaneAdmin(StudioAdmin):
         return self._do(
             request,
             lambda: services.pause_endpoint(endpoint, reason=request.POST.get("reason", ""), by=person(request)),
-            f"Paused: nothing more is submitted to {traffic.title(endpoint)}. Other models go on.",
+            f"Paused: nothing more is submitted to {lane_figures.title(endpoint)}. Other models go on.",
         )
 
     def resume_endpoint_view(self, request: HttpRequest) -> HttpResponse:
@@ -95,7 +96,7 @@ class LaneAdmin(StudioAdmin):
         return self._do(
             request,
             lambda: services.resume_endpoint(endpoint, by=person(request)),
-            f"Resumed: what is queued for {traffic.title(endpoint)} is submitted again, in turn.",
+            f"Resumed: what is queued for {lane_figures.title(endpoint)} is submitted again, in turn.",
         )
 
     def _do(self, request: HttpRequest, do: Callable[[], None], done: str) -> HttpResponse:

@@ -30,7 +30,7 @@ from generations.models import (
     Status,
     UnassignedPrediction,
 )
-from kling_studio import health
+from generations.watching import health
 from projects.admin.access import ReadOnlyAdmin, access
 from projects.models import Alert, AlertKind
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from generations.models import Process
+from generations.watching.heartbeat import Heartbeat
 from kling_studio import temporary
-from kling_studio.heartbeat import Heartbeat
 
 DOWNLOADS = """
 import time

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.kling_studio.test_metrics import TOKEN, Sample, samples, value
+from tests.generations.watching.test_metrics import TOKEN, Sample, samples, value
 from tests.sandbox import end_process, spawn_sandbox
 from tests.services.servers import own_redis, scratch_database
 from tests.studio_process import ROOT, Studio

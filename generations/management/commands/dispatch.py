@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand
 from generations import dispatch
 from generations.models import Process
 from generations.timetable import Timetable
-from kling_studio.heartbeat import beating
+from generations.watching.heartbeat import beating
 
 
 class _Ended(Exception):

@@ -14,7 +14,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from generations.models import Generation
-from kling_studio.heartbeat import SECONDS_BETWEEN
+from generations.watching.heartbeat import SECONDS_BETWEEN
 from projects.api.base.idempotency import KEPT, LOCK, end_all, renew
 from projects.models import IdempotencyKey, Project, SpendEntry
 from tests.projects.api.client import API, client_of, errors

@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from generations.admin import attention
 from generations.models import Lane, PauseCause, Process
-from kling_studio import health
-from kling_studio.health import Check, Result, State
+from generations.watching import health
+from generations.watching.health import Check, Result, State
 from projects import alerts
 from projects.models import Alert, AlertKind
 from tests import factories

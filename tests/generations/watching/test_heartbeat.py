@@ -16,8 +16,8 @@ from django.utils import timezone
 from generations import dispatch
 from generations.models import Process
 from generations.timetable import Timetable
-from kling_studio import health
-from kling_studio.heartbeat import Heartbeat, beating
+from generations.watching import health
+from generations.watching.heartbeat import Heartbeat, beating
 from projects.models import Alert, AlertKind, Notification
 from tests.pipeline import until
 from tests.studio_process import Studio, free_port
@@ -159,7 +159,7 @@ def test_database_that_is_away_stops_nothing(tmp_path: Path) -> None:
     out = studio.run(
         "import sys, logging\n"
         "logging.getLogger().handlers[0].setStream(sys.stdout)\n"
-        "from kling_studio.heartbeat import Heartbeat\n"
+        "from generations.watching.heartbeat import Heartbeat\n"
         "from tests.pipeline import until\n"
         "beats = []\n"
         "heartbeat = Heartbeat('worker', is_well=lambda: beats.append(1) or True, seconds=0.05)\n"

@@ -1,0 +1,1 @@
+"""Whether the studio works: its health, its figures, its lane, its signs of life."""
