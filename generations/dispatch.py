@@ -16,8 +16,9 @@ from django.utils import timezone
 from dramatiq import Actor, Message
 from structlog.contextvars import bound_contextvars
 
-from generations import alerts, approvals, lifecycle, reconcile, restored, room, tasks, webhooks, wrong_clock
+from generations import alerts, approvals, lifecycle, reconcile, restored, tasks, webhooks, wrong_clock
 from generations.models import Generation, Status, UnassignedPrediction
+from generations.storage import room
 from generations.timetable import Timetable
 from projects import alerts as budget_alerts
 from projects import digest

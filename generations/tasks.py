@@ -15,10 +15,11 @@ from dramatiq.actor import Actor
 from dramatiq.middleware import TimeLimitExceeded
 from structlog.contextvars import bind_contextvars
 
-from generations import lifecycle, sanity, trash
+from generations import lifecycle, trash
 from generations import reconcile as reconciliations
 from generations.lifecycle import unexpected
 from generations.models import Reconciliation, Status
+from generations.storage import check
 
 log = structlog.get_logger(__name__)
 
@@ -122,7 +123,7 @@ def reconcile(pk: str) -> None:
 def check_storage() -> None:
     """Sent every night with `reconcile`; one that gets lost is made up for the night after."""
     with _job("check_storage"):
-        sanity.nightly()
+        check.nightly()
 
 
 @dramatiq.actor(queue_name="default", max_retries=0, time_limit=60 * MINUTE)

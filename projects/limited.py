@@ -36,7 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # What the server loads before it forks. By name, as it knows them only so.
-READERS = ("projects.images", "generations.video")
+READERS = ("projects.images", "generations.storage.video")
 # None of the studio's secrets: a file may take the process over.
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH")
 STARTED = b"started"

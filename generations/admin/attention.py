@@ -9,7 +9,7 @@ from django.db.models import Count, Min, Q
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import calls, room
+from generations import calls
 from generations.models import (
     Generation,
     Lane,
@@ -21,6 +21,7 @@ from generations.models import (
     Status,
     UnassignedPrediction,
 )
+from generations.storage import room
 from generations.watching import health
 from projects import digest
 from projects.models import Alert, AlertKind

@@ -8,8 +8,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
-from generations import catalog, room, services
+from generations import catalog, services
 from generations.models import Lane
+from generations.storage import room
 from generations.watching import lane as lane_figures
 from projects.admin.access import StudioAdmin, access, person
 from projects.admin.display import amount

@@ -13,10 +13,11 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.decorators import display
 
-from generations import naming, shortcomings, trash
+from generations import trash
 from generations.admin.display import video_facts
 from generations.models import Generation, Video
 from generations.refusals import Refused
+from generations.storage import naming, shortcomings
 from projects.admin.access import ProjectFilter, ReadOnlyAdmin, TrashFilter, access, person, told
 from projects.admin.asking import ask, counted
 from projects.admin.display import NOTHING, size, thumbnail

@@ -5,7 +5,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from generations import catalog, costs, decisions, services, shortcomings
+from generations import catalog, costs, decisions, services
 from generations.api.errors import link
 from generations.catalog import Endpoint
 from generations.failures import Failure
@@ -21,6 +21,7 @@ from generations.models import (
     UnassignedPrediction,
     Video,
 )
+from generations.storage import shortcomings
 from projects.api.base.bodies import Body, Strict
 from projects.api.base.fields import AddressField, MoneyField, StrictBooleanField, dollars
 from projects.api.serializers import SIGNED, FiguresSerializer

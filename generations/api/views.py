@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import catalog, decisions, elements, naming, services, trash
+from generations import catalog, decisions, elements, services, trash
 from generations.api import errors  # noqa: F401  # registers them
 from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter, VideoFilter
 from generations.api.serializers import (
@@ -48,6 +48,7 @@ from generations.api.serializers import (
 )
 from generations.inputs import LONGEST_TAG, MOST_TAGS
 from generations.models import Approval, Element, Generation, Priority, Video
+from generations.storage import naming
 from projects import permissions
 from projects.api.base.idempotency import idempotent
 from projects.api.base.preconditions import conditional

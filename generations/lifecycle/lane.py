@@ -14,7 +14,7 @@ from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from generations import alerts, provider, restored, room
+from generations import alerts, provider, restored
 from generations.lifecycle.timing import RESULTS_LAST, backoff, call_lease, redelivery
 from generations.models import (
     Generation,
@@ -27,6 +27,7 @@ from generations.models import (
     Status,
 )
 from generations.models.lane import FULL_RATE
+from generations.storage import room
 from generations.wavespeed import errors
 from projects.models import Project
 from projects.money import shown

@@ -12,7 +12,7 @@ from django.db import Error
 
 from generations import provider
 from generations.models import Video
-from generations.storing import OUR_FAULTS, Came, StoreFailed, delete_what_can_be, fetch_and_store
+from generations.storage.storing import OUR_FAULTS, Came, StoreFailed, delete_what_can_be, fetch_and_store
 
 log = structlog.get_logger(__name__)
 

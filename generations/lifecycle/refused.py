@@ -12,7 +12,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from generations.models import Generation, RefusedOutput, Status
-from generations.storing import Came, StoreFailed, explained
+from generations.storage.storing import Came, StoreFailed, explained
 
 log = structlog.get_logger(__name__)
 

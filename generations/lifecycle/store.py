@@ -18,7 +18,7 @@ from generations.lifecycle.settle import fail_until_billed
 from generations.lifecycle.timing import RESULTS_LAST, backoff
 from generations.lifecycle.unassigned import adopt_some, adopt_videos
 from generations.models import Generation, Status, Video
-from generations.storing import OUR_FAULTS, StoreFailed, addresses
+from generations.storage.storing import OUR_FAULTS, StoreFailed, addresses
 from generations.wavespeed import errors
 
 log = structlog.get_logger(__name__)

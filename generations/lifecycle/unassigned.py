@@ -13,12 +13,13 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from generations import alerts, catalog, failures, metrics, provider, room
+from generations import alerts, catalog, failures, metrics, provider
 from generations.lifecycle import matching, outputs
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.timing import RESULTS_LAST, backoff, poll_interval
 from generations.models import Generation, Lane, Status, UnassignedPrediction, Video
-from generations.storing import OUR_FAULTS, StoreFailed, addresses, longest_seconds
+from generations.storage import room
+from generations.storage.storing import OUR_FAULTS, StoreFailed, addresses, longest_seconds
 from generations.wavespeed import errors
 from generations.wavespeed.replies import FAILED, Prediction
 

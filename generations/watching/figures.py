@@ -12,7 +12,6 @@ from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from generations import room
 from generations.lifecycle import lane
 from generations.models import (
     Generation,
@@ -24,6 +23,7 @@ from generations.models import (
     Status,
     UnassignedPrediction,
 )
+from generations.storage import room
 from generations.watching import health
 from projects import digest
 from projects.models import EntryKind, SpendEntry

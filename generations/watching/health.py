@@ -28,8 +28,8 @@ from dramatiq.brokers.rabbitmq import RabbitmqBroker
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.brokers.stub import StubBroker
 
-from generations import room
 from generations.models import Lane, Process
+from generations.storage import room
 from projects import digest
 
 log = structlog.get_logger(__name__)

@@ -18,8 +18,8 @@ from dramatiq import Broker, Middleware, Worker
 
 from generations import alerts, dispatch
 from generations.models import Process
+from generations.storage import temporary
 from generations.timetable import Timetable
-from kling_studio import temporary
 from projects import digest
 from projects.api.base import idempotency
 

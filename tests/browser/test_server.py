@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 STORED = """
 from generations.models import Video
 from pathlib import Path
-from generations.video import probe
+from generations.storage.video import probe
 for video in Video.objects.all():
     print(video.duration, video.width, video.height, video.bytes, video.file.size, probe(Path(video.file.path)))
 """

@@ -65,7 +65,7 @@ def studio(tmp_path: Path, control: SandboxControl) -> Iterator[Studio]:
         studio = Studio(
             tmp_path / "home",
             DATABASE_URL=database,
-            # On one disk with the temporary files, a hundred on their way would have to have twice the room (generations/room.py).
+            # On one disk with the temporary files, a hundred on their way would have to have twice the room (generations/storage/room.py).
             STORAGE_URL=stack.enter_context(scratch_bucket()),
             AWS_ACCESS_KEY_ID="test",
             AWS_SECRET_ACCESS_KEY="test",

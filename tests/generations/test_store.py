@@ -14,10 +14,11 @@ from django.core.files.storage import default_storage
 from django.db import connection
 from django.utils import timezone
 
-from generations import alerts, lifecycle, provider, room
+from generations import alerts, lifecycle, provider
 from generations.models import Generation, Status
+from generations.storage import room
 from projects.models import Alert, AlertKind, Notification
-from tests.generations.storages import Forgetful
+from tests.generations.storage.storages import Forgetful
 from tests.pipeline import file_sha256, history, money, poll_to_end, until
 from tests.sandbox import SandboxControl
 
@@ -473,7 +474,7 @@ def test_a_storage_that_keeps_something_else_is_found_out_before_it_counts_as_st
     settings: object,
 ) -> None:
     size = wavespeed.predictions()[0]["output_bytes"]
-    use_storage(settings, "tests.generations.storages.Forgetful", tmp_path)
+    use_storage(settings, "tests.generations.storage.storages.Forgetful", tmp_path)
     Forgetful.damage, Forgetful.times = damage, 1
 
     assert lifecycle.store(storing.pk) is None

@@ -7,7 +7,8 @@ import pytest
 from django.conf import settings
 from dramatiq.actor import Actor
 
-from generations import downloading, tasks
+from generations import tasks
+from generations.storage import download
 from projects import tasks as post
 from tests.studio_process import ROOT
 
@@ -33,7 +34,7 @@ def test_an_actor_is_cut_only_after_its_calls_would_be(name: str) -> None:
     limit = ACTORS[name].options["time_limit"] / MILLISECONDS
     longest = CALLS.get(name, 0) * settings.WAVESPEED_DEADLINE
     if ACTORS[name].queue_name == "store":
-        longest += downloading.SECONDS
+        longest += download.SECONDS
 
     assert limit > longest
 

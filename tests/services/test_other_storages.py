@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 
-from generations import inventory, lifecycle
+from generations import lifecycle
 from generations.models import Generation, Status
-from generations.storing import measured
+from generations.storage import inventory
+from generations.storage.storing import measured
 from kling_studio import object_storage
 from tests.generations.conftest import budget, control, draft, make_sandbox, processing, queued, sandbox, wavespeed
 from tests.pipeline import file_sha256, poll_to_end

@@ -18,14 +18,15 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from generations import inventory, lifecycle, naming, room, sanity
+from generations import lifecycle
 from generations.models import Generation, Status, Video
-from generations.storing import StoreFailed
+from generations.storage import check, inventory, naming, room
+from generations.storage.storing import StoreFailed
 from kling_studio import object_storage
 from projects.models import Alert, AlertKind, Project
 from tests.generations.conftest import budget, control, draft, make_sandbox, processing, queued, sandbox, wavespeed
-from tests.generations.test_check_storage import stored_video
-from tests.generations.test_storing import Server, padded, serve, stored
+from tests.generations.storage.test_check_storage import stored_video
+from tests.generations.storage.test_storing import Server, padded, serve, stored
 from tests.pipeline import file_sha256, poll_to_end
 from tests.sandbox import SandboxControl
 
@@ -172,9 +173,9 @@ def test_what_belongs_to_nothing_is_deleted(made_bucket: str, s3: Any, completed
         s3.put_object(Bucket=made_bucket, Key=f"studio/{folder}/0-{number:032x}.mp4", Body=b"x")
     s3.put_object(Bucket=made_bucket, Key="elsewhere/holiday.mp4", Body=b"x")
 
-    assert sanity.check().findings == []
+    assert check.check().findings == []
     with time_machine.travel(timezone.now() + timedelta(days=2)):
-        report = sanity.check(repair=True)
+        report = check.check(repair=True)
 
     assert (len(report.findings), report.open) == (3, [])
     kept = {item["Key"] for item in objects(s3, made_bucket)}
@@ -186,14 +187,14 @@ def test_missing_files_sizes_and_checksums_are_found(made_bucket: str, s3: Any, 
     video = stored_video(completed)
     key = f"studio/{video.file.name}"
 
-    assert sanity.check().findings == []
+    assert check.check().findings == []
     s3.put_object(Bucket=made_bucket, Key=key, Body=b"x" * video.bytes)
-    assert [found.kind for found in sanity.check().findings] == []
-    assert "checksum" in [found.kind for found in sanity.check(checksums=True).findings]
+    assert [found.kind for found in check.check().findings] == []
+    assert "checksum" in [found.kind for found in check.check(checksums=True).findings]
     s3.put_object(Bucket=made_bucket, Key=key, Body=b"x")
-    assert [found.kind for found in sanity.check().findings] == ["size"]
+    assert [found.kind for found in check.check().findings] == ["size"]
     s3.delete_object(Bucket=made_bucket, Key=key)
-    assert [found.kind for found in sanity.check().findings] == ["missing"]
+    assert [found.kind for found in check.check().findings] == ["missing"]
 
 
 def test_uploads_that_never_ended_are_found_and_aborted(made_bucket: str, s3: Any, db: None) -> None:
@@ -204,7 +205,7 @@ def test_uploads_that_never_ended_are_found_and_aborted(made_bucket: str, s3: An
     two_days = timedelta(days=2)
 
     with time_machine.travel(timezone.now() + two_days):
-        (found,) = sanity.check(repair=True).findings
+        (found,) = check.check(repair=True).findings
 
     assert (found.kind, found.file, found.is_repaired) == ("upload", key.removeprefix("studio/"), True)
     assert [each["UploadId"] for each in uploads(s3, made_bucket)] == [others["UploadId"]]
@@ -215,7 +216,7 @@ def test_a_bucket_that_can_not_be_read_is_told_and_nothing_else(bucket: str, stu
         call_command("check_storage")
 
     assert failed.value.returncode == 2
-    assert sanity.nightly() is None
+    assert check.nightly() is None
     assert Alert.objects.get(kind=AlertKind.CHECK_FAILED).title == "Stored files could not be checked"
 
 

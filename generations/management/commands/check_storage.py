@@ -6,9 +6,9 @@ from uuid import UUID
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
 
-from generations import sanity
-from generations.inventory import StorageUnreadable
-from generations.sanity import Finding, Report
+from generations.storage import check
+from generations.storage.check import Finding, Report
+from generations.storage.inventory import StorageUnreadable
 from projects.models import Project
 
 WRONG, UNREADABLE = 1, 2
@@ -38,7 +38,7 @@ class Command(BaseCommand):
 
     def handle(self, *, project: str | None, checksums: bool, repair: bool, **options: Any) -> None:
         try:
-            report = sanity.check(project=_project(project), checksums=checksums, repair=repair)
+            report = check.check(project=_project(project), checksums=checksums, repair=repair)
         except StorageUnreadable as error:
             raise CommandError(str(error), returncode=UNREADABLE) from error
         if options["json"]:

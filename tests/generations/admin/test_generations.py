@@ -14,10 +14,11 @@ from django.utils import timezone
 from django.utils.html import escape
 from rest_framework.test import APIClient
 
-from generations import failures, naming, services
+from generations import failures, services
 from generations.admin.confirmation import Kind
 from generations.admin.generations import confirm_url
 from generations.models import Exchange, Generation, GenerationEvent, Status, Video
+from generations.storage import naming
 from projects import budgets
 from projects.models import Enforcement, Period, Project, Role, SourceImage
 from tests import factories

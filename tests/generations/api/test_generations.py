@@ -10,8 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from generations import failures, naming, services
+from generations import failures, services
 from generations.models import Element, Generation, GenerationEvent, Status, Video
+from generations.storage import naming
 from projects.models import Enforcement, Period, Project, Role, SourceImage, SpendEntry
 from tests import factories
 from tests.generations.conftest import ENDPOINT

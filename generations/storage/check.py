@@ -15,10 +15,11 @@ from uuid import UUID
 import structlog
 from django.utils import timezone
 
-from generations import alerts, inventory, repairs
-from generations.inventory import StorageUnreadable, StoredFile
+from generations import alerts
 from generations.models import Generation, Lane, PauseCause, RefusedOutput, Status, UnassignedPrediction, Video
-from generations.repairs import NotRepaired
+from generations.storage import inventory, repairs
+from generations.storage.inventory import StorageUnreadable, StoredFile
+from generations.storage.repairs import NotRepaired
 from projects.models import Project, SourceImage
 
 log = structlog.get_logger(__name__)

@@ -19,11 +19,11 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 
 from generations import catalog
-from generations import video as video_file
-from generations.downloading import Downloaded, download
 from generations.models import Video
+from generations.storage import temporary
+from generations.storage import video as video_file
+from generations.storage.download import Downloaded, download
 from generations.wavespeed.redaction import Redactor
-from kling_studio import temporary
 from projects import fetch
 from projects.fetch import FetchError, FetchFailed
 

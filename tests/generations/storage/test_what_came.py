@@ -11,9 +11,10 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from generations import decisions, lifecycle, shortcomings
+from generations import decisions, lifecycle
 from generations.models import Generation, Status, Video
 from generations.refusals import WrongStatus
+from generations.storage import shortcomings
 from projects.models import Project, Role
 from tests import factories
 from tests.pipeline import ENDPOINT, poll_to_end

@@ -11,7 +11,7 @@ import av
 import pytest
 from PIL import Image, ImageDraw, ImageStat
 
-from generations.video import MP4, QUICKTIME, WEBM, Probe, Unprobeable, last_frame, poster, probe
+from generations.storage.video import MP4, QUICKTIME, WEBM, Probe, Unprobeable, last_frame, poster, probe
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE, BLACK = (200, 30, 30), (30, 160, 30), (30, 30, 200), (0, 0, 0)

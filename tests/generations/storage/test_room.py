@@ -12,10 +12,11 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from generations import lifecycle, room
+from generations import lifecycle
 from generations.models import Generation, Status, UnassignedPrediction
+from generations.storage import room
 from projects.models import Alert, AlertKind, Notification, Project
-from tests.generations.test_check_storage import generation
+from tests.generations.storage.test_check_storage import generation
 
 pytestmark = pytest.mark.django_db
 

@@ -9,8 +9,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from generations import naming, services
+from generations import services
 from generations.models import Generation, Status, Video
+from generations.storage import naming
 from projects.models import Project, Role, SourceImage
 from tests import factories
 from tests.pipeline import ENDPOINT

@@ -23,9 +23,9 @@ from django.core.files.base import File
 from django.core.files.storage import default_storage
 from PIL import Image
 
-from generations import storing
 from generations.models import Video
-from generations.storing import Came, StoreFailed, fetch_and_store
+from generations.storage import storing
+from generations.storage.storing import Came, StoreFailed, fetch_and_store
 from projects import fetch
 from tests.sandbox import ROOT
 from wavespeed_sandbox.render import Clip, render
@@ -416,7 +416,7 @@ FULL_DISK = """
 import resource, sys, uuid
 import django
 django.setup()
-from generations.storing import StoreFailed, fetch_and_store
+from generations.storage.storing import StoreFailed, fetch_and_store
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
 try:
     fetch_and_store(

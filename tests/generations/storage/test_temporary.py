@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from generations.models import Process
+from generations.storage import temporary
 from generations.watching.heartbeat import Heartbeat
-from kling_studio import temporary
 
 DOWNLOADS = """
 import time
-from kling_studio import temporary
+from generations.storage import temporary
 with temporary.folder() as here:
     (here / "came").write_bytes(b"half a video")
     print(here, flush=True)

@@ -11,8 +11,9 @@ from django.core.files.storage import FileSystemStorage, default_storage
 from django.db.models import Count, Q
 from django.utils import timezone
 
-from generations import alerts, storing
+from generations import alerts
 from generations.models import Generation, Status
+from generations.storage import storing
 
 MEGABYTE = storing.MEGABYTE
 STORAGE, TEMPORARY = "storage", "temporary"

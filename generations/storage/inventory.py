@@ -9,7 +9,7 @@ from typing import Any
 import structlog
 from django.core.files.storage import default_storage
 
-from generations.storing import explained, measured
+from generations.storage.storing import explained, measured
 
 log = structlog.get_logger(__name__)
 

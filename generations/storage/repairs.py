@@ -10,12 +10,12 @@ from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 
-from generations import inventory, provider, storing
-from generations import video as video_file
+from generations import provider
 from generations.models import Video
-from generations.storing import StoreFailed
+from generations.storage import inventory, storing, temporary
+from generations.storage import video as video_file
+from generations.storage.storing import StoreFailed
 from generations.wavespeed import errors
-from kling_studio import temporary
 from projects import images
 from projects.models import SourceImage
 from projects.models.source_image import stored_name

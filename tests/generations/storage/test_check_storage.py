@@ -18,11 +18,12 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from generations import decisions, dispatch, sanity
+from generations import decisions, dispatch
 from generations.models import Generation, Lane, PauseCause, Status, UnassignedPrediction, Video
+from generations.storage import check
 from projects.models import Alert, AlertKind, Notification, Project, SourceImage
 from tests import factories
-from tests.generations.test_storing import CLIP
+from tests.generations.storage.test_storing import CLIP
 from tests.pipeline import ENDPOINT, file_sha256, run_to_end
 from tests.sandbox import SandboxControl
 
@@ -141,8 +142,8 @@ def test_a_wrong_size_is_found_always_and_a_wrong_checksum_by_reading_everything
     overwrite(short.file.name, CLIP[:-1])
     overwrite(flipped.file.name, CLIP[:-1] + b"!")
 
-    assert [(found.kind, found.file) for found in sanity.check().findings] == [("size", short.file.name)]
-    assert [(found.kind, found.file) for found in sanity.check(checksums=True).findings] == [
+    assert [(found.kind, found.file) for found in check.check().findings] == [("size", short.file.name)]
+    assert [(found.kind, found.file) for found in check.check(checksums=True).findings] == [
         ("size", short.file.name),
         ("checksum", flipped.file.name),
     ]
@@ -156,7 +157,7 @@ def test_a_missing_poster_is_found_but_not_of_what_can_not_be_read(project: Proj
     Video.objects.filter(pk__in=[never_had.pk, unreadable.pk]).update(poster="")
     Video.objects.filter(pk=unreadable.pk).update(probe_error="This is not a video.")
 
-    found = sanity.check().findings
+    found = check.check().findings
 
     assert [(each.kind, each.file, each.why) for each in found] == [
         ("poster", without.poster.name, "The storage has no such file."),
@@ -235,7 +236,7 @@ def test_pictures_are_looked_at_too(project: Project) -> None:
     default_storage.delete(image.thumbnail.name)
     overwrite(image.file.name, b"short")
 
-    (found,) = sanity.check().findings
+    (found,) = check.check().findings
 
     assert (found.kind, found.what) == ("picture", f"Picture “{image}”")
     assert found.why == f"The picture has 5 bytes of {image.bytes:,}, its thumbnail is missing."
@@ -244,11 +245,11 @@ def test_pictures_are_looked_at_too(project: Project) -> None:
 def test_a_changed_original_is_found_by_its_checksum(project: Project) -> None:
     image = factories.source_image(project)
     note_original(image)
-    assert sanity.check(checksums=True).findings == []
+    assert check.check(checksums=True).findings == []
 
     overwrite(image.original.name, b"something else")
 
-    (found,) = sanity.check(checksums=True).findings
+    (found,) = check.check(checksums=True).findings
     assert found.why == "The original has other bytes than were uploaded."
 
 
@@ -259,7 +260,7 @@ def test_what_was_deleted_on_purpose_is_in_order(project: Project) -> None:
     Video.objects.update(purged_at=timezone.now(), file="", poster="")
     SourceImage.objects.update(purged_at=timezone.now(), file="", original="", thumbnail="")
 
-    assert sanity.check().findings == []
+    assert check.check().findings == []
 
 
 def test_what_is_in_the_trash_has_to_be_there(project: Project) -> None:
@@ -267,18 +268,18 @@ def test_what_is_in_the_trash_has_to_be_there(project: Project) -> None:
     Video.objects.update(trashed_at=timezone.now())
     default_storage.delete(video.file.name)
 
-    assert [found.kind for found in sanity.check().findings] == ["missing"]
+    assert [found.kind for found in check.check().findings] == ["missing"]
 
 
 def test_videos_that_belong_to_nobody_yet_and_those_that_were_assigned_are_looked_at(project: Project) -> None:
     nobodys = stored_video(UnassignedPrediction.objects.create(prediction_id="a" * 32, found_by="list"))
     assigned = stored_video(generation(project), folder=f"unassigned/{uuid.uuid4()}")
-    assert sanity.check().findings == []
+    assert check.check().findings == []
 
     for video in (nobodys, assigned):
         default_storage.delete(video.file.name)
 
-    assert {found.file for found in sanity.check().findings} == {nobodys.file.name, assigned.file.name}
+    assert {found.file for found in check.check().findings} == {nobodys.file.name, assigned.file.name}
 
 
 def test_one_project_alone_is_looked_at_by_name_or_id(project: Project) -> None:
@@ -335,7 +336,7 @@ def test_it_asks_the_database_no_more_for_many_videos_than_for_one(
         factories.source_image(project)
 
     with django_assert_max_num_queries(8):
-        sanity.check()
+        check.check()
 
 
 # --- What it deletes, and what it never deletes -----------------------------------------------------------------------
@@ -352,7 +353,7 @@ def test_what_a_killed_worker_left_is_deleted_when_it_is_old(project: Project) -
     young = leftover(f"{folder}/0-{uuid.uuid4().hex}.mp4", days=0.9)
 
     report, error, code = checked()
-    assert {found.file for found in sanity.check().findings} == set(old)
+    assert {found.file for found in check.check().findings} == set(old)
     assert (error, code) == ("Found 3 files that belong to nothing. With --repair, what can be mended is.", 1)
     assert all(default_storage.exists(name) for name in old)
 
@@ -384,7 +385,7 @@ def test_a_file_that_is_older_than_the_request_of_its_generation_is_kept(project
     name = leftover(f"projects/{project.pk}/videos/{made_again.pk}/0-{uuid.uuid4().hex}.mp4", days=3)
     Generation.objects.filter(pk=made_again.pk).update(submitted_at=timezone.now() - timedelta(days=2))
 
-    (found,) = (each for each in sanity.check(repair=True).findings if each.file == name)
+    (found,) = (each for each in check.check(repair=True).findings if each.file == name)
 
     assert (found.is_kept, default_storage.exists(name)) == (True, True)
     assert found.done.startswith("Kept: it is older than its generation's request")
@@ -396,7 +397,7 @@ def test_the_file_of_a_prediction_that_a_cancelled_generation_has_is_kept(projec
     )
     name = leftover(f"unassigned/{row.pk}/0-{uuid.uuid4().hex}.mp4")
 
-    (found,) = sanity.check(repair=True).findings
+    (found,) = check.check(repair=True).findings
 
     assert (found.is_kept, default_storage.exists(name)) == (True, True)
 
@@ -410,7 +411,7 @@ def test_files_of_what_the_database_does_not_know_are_kept(project: Project) -> 
         leftover(f"unassigned/{uuid.uuid4()}/0-{uuid.uuid4().hex}.mp4"),
     ]
 
-    findings = sanity.check(repair=True).findings
+    findings = check.check(repair=True).findings
 
     assert {found.file for found in findings} == set(names)
     assert all(found.done.startswith("Kept: this database does not know its ") for found in findings)
@@ -424,7 +425,7 @@ def test_while_a_restored_database_is_compared_nothing_is_deleted(project: Proje
     )
 
     for repair in (False, True):
-        (found,) = sanity.check(repair=repair).findings
+        (found,) = check.check(repair=repair).findings
 
     assert (found.is_repaired, found.is_kept, default_storage.exists(name)) == (False, True, True)
     assert found.done == "Kept: the database was restored from a backup, and may not know what it belongs to."
@@ -438,7 +439,7 @@ def test_what_is_none_of_the_studios_names_is_left_alone(project: Project) -> No
         leftover("studio/admitted/7"),
     ]
 
-    assert sanity.check(repair=True).findings == []
+    assert check.check(repair=True).findings == []
     assert all(default_storage.exists(name) for name in names)
 
 
@@ -451,7 +452,7 @@ def test_a_leftover_of_what_belongs_to_nobody_yet_goes_when_it_is_stored(stored:
         stored_video(row)
     name = leftover(f"unassigned/{row.pk}/0-{uuid.uuid4().hex}.mp4")
 
-    sanity.check(repair=True)
+    check.check(repair=True)
 
     assert default_storage.exists(name) is is_kept
 
@@ -544,7 +545,7 @@ def test_a_provider_that_can_not_be_reached_leaves_it_to_the_next_time(project: 
     Generation.objects.update(prediction_id="a" * 32)
     default_storage.delete(video.file.name)
 
-    (found,) = sanity.check(repair=True).findings
+    (found,) = check.check(repair=True).findings
 
     assert (found.is_repaired, found.done.startswith("The provider gives no result for it")) == (False, True)
 
@@ -554,13 +555,13 @@ def test_a_picture_is_made_anew_from_its_original(project: Project) -> None:
     default_storage.delete(image.thumbnail.name)
     overwrite(image.file.name, b"short")
 
-    (found,) = sanity.check(repair=True).findings
+    (found,) = check.check(repair=True).findings
 
     assert (found.is_repaired, found.done) == (True, "Made anew from the original.")
     image.refresh_from_db()
     assert image.file.size == image.bytes
     assert default_storage.exists(image.thumbnail.name)
-    assert sanity.check().findings == []
+    assert check.check().findings == []
 
 
 def test_a_picture_without_an_original_gets_its_thumbnail_back(project: Project) -> None:
@@ -568,9 +569,9 @@ def test_a_picture_without_an_original_gets_its_thumbnail_back(project: Project)
     for file in (image.original, image.thumbnail):
         default_storage.delete(file.name)
 
-    (found,) = sanity.check(repair=True).findings
+    (found,) = check.check(repair=True).findings
     assert (found.is_repaired, found.done) == (False, "Its original is gone; what the provider is sent is there.")
-    (left,) = sanity.check().findings
+    (left,) = check.check().findings
     assert left.why == "The original is missing."
 
 
@@ -579,7 +580,7 @@ def test_a_picture_that_is_gone_altogether_has_to_be_uploaded_again(project: Pro
     for file in (image.file, image.original, image.thumbnail):
         default_storage.delete(file.name)
 
-    (found,) = sanity.check(repair=True).findings
+    (found,) = check.check(repair=True).findings
 
     assert (found.is_repaired, found.done) == (False, "Its original is gone too: it has to be uploaded again.")
 
@@ -598,13 +599,13 @@ def test_it_is_asked_for_once_a_night(project: Project, broker: dramatiq.Broker)
 
 
 def test_studio_owners_hear_of_what_is_wrong_once_a_day(project: Project, studio_owner: User) -> None:
-    sanity.nightly()
+    check.nightly()
     assert not Alert.objects.exists()
     video = stored_video(generation(project))
     default_storage.delete(video.file.name)
 
     for _ in range(2):
-        sanity.nightly()
+        check.nightly()
 
     alert = Alert.objects.get(kind=AlertKind.CHECK_FAILED)
     assert alert.title == "Stored files are not in order"
@@ -617,7 +618,7 @@ def test_files_that_are_kept_are_told_of_once_and_not_every_night(project: Proje
 
     for days in range(3):
         with time_machine.travel(timezone.now() + timedelta(days=days)):
-            sanity.nightly()
+            check.nightly()
 
     alert = Alert.objects.get(kind=AlertKind.CHECK_FAILED)
     assert alert.title == "Stored files that may have been paid for are kept"
@@ -627,7 +628,7 @@ def test_files_that_are_kept_are_told_of_once_and_not_every_night(project: Proje
     with time_machine.travel(timezone.now() + timedelta(days=3)):
         for _ in range(2):
             leftover(f"unassigned/{uuid.uuid4()}/0-{uuid.uuid4().hex}.mp4")
-        sanity.nightly()
+        check.nightly()
 
     assert "found 3 files that belong to nothing here. " in Alert.objects.latest("created_at").text
     assert Alert.objects.count() == 2

@@ -12,11 +12,11 @@ from django.urls import reverse
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from generations import storing
 from generations.models import Generation, Video
-from generations.video import Unprobeable
+from generations.storage import storing
+from generations.storage.video import Unprobeable
 from projects.models import Project
-from tests.generations.test_video import RED, make_video, with_numbers
+from tests.generations.storage.test_video import RED, make_video, with_numbers
 from tests.projects.api.client import API, client_of
 
 pytestmark = pytest.mark.both_databases
