@@ -20,9 +20,10 @@ from django.db import transaction
 from django.db.models import Min
 from django.utils import timezone
 
-from generations import approvals, bill, catalog, lifecycle, provider, queueing, restored
+from generations import approvals, catalog, lifecycle, provider, queueing, restored
 from generations.lifecycle import matching, unassigned
 from generations.models import Generation, Status, UnassignedPrediction
+from generations.provider import bill
 from generations.wavespeed.replies import Prediction
 
 TOLD_EVERY = 1_000

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from generations import catalog
-from generations.catalog import Errors, InvalidInputs, Sentence
+from generations.catalog import parameters
+from generations.catalog.endpoint import InvalidInputs
+from generations.catalog.parameters import Errors, Sentence
 from generations.models import Element, Generation, GenerationElement
 from projects.models import Project, SourceImage
 from projects.tags import normalised
@@ -103,9 +105,7 @@ def _image(project: Project, name: str, value: Any, errors: Errors) -> SourceIma
     pk = _uuid(value)
     image = SourceImage.objects.filter(project=project, pk=pk).first() if pk else None
     if image is None:
-        text = (
-            f"There is no picture {catalog.show(value)} in {project}. Upload it to this project first, and give its id."
-        )
+        text = f"There is no picture {parameters.show(value)} in {project}. Upload it to this project first, and give its id."
         errors[name] = [Sentence(text, "not_found_here")]
     elif image.archived_at:
         errors[name] = [Sentence(f"The picture “{image}” is archived. Bring it back, or take another one.", "archived")]
@@ -120,7 +120,7 @@ def _elements(project: Project, value: Any, errors: Errors) -> list[Element] | N
         element.pk: element
         for element in Element.objects.filter(project=project, archived_at=None, pk__in=filter(None, map(_uuid, value)))
     }
-    unknown = [catalog.show(each) for each in value if _uuid(each) not in known]
+    unknown = [parameters.show(each) for each in value if _uuid(each) not in known]
     if unknown:
         text = f"There is no element {', '.join(unknown[:10])} in {project}. Give the ids of this project's elements."
         errors["element_list"] = [Sentence(text, "not_found_here")]

@@ -9,7 +9,7 @@ from dramatiq import Broker, Message, Middleware
 from dramatiq.broker import MessageProxy
 from structlog.contextvars import bind_contextvars, clear_contextvars, get_contextvars
 
-from generations import metrics
+from generations import counters
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class ActorLines(Middleware):
         self, broker: Broker, message: MessageProxy, *, result: Any = None, exception: BaseException | None = None
     ) -> None:
         seconds = time.monotonic() - self._this_thread.started
-        metrics.acted(message.actor_name, seconds, failed=exception is not None)
+        counters.acted(message.actor_name, seconds, failed=exception is not None)
         # What it raised stands in a line of dramatiq's own.
         log.info("actor_finished", milliseconds=round(seconds * 1000), failed=exception is not None)
         clear_contextvars()

@@ -1,6 +1,6 @@
 """`/metrics` for Prometheus: what this machine's processes have counted, and what the database says of the whole studio.
 
-docs/watching.md names the metrics; `generations.metrics` counts.
+docs/watching.md names the metrics; `generations.counters` counts.
 """
 
 import time
@@ -18,7 +18,7 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from generations import metrics as counted
+from generations import counters as counted
 from generations.watching.figures import Studio
 from projects.permissions import is_studio_owner
 

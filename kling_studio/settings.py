@@ -342,7 +342,7 @@ SPECTACULAR_SETTINGS = {
 
 # Lets Prometheus read /metrics; without it only studio owners may, signed in.
 METRICS_TOKEN = env.str("METRICS_TOKEN", default="")
-# Where the processes of a machine count (generations/metrics.py); the library takes it from there alone.
+# Where the processes of a machine count (generations/counters.py); the library takes it from there alone.
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(STUDIO_HOME / "metrics")
 # For probes and Prometheus, which come from inside and follow no redirect to HTTPS.
 SECURE_REDIRECT_EXEMPT = ["^(livez|readyz|metrics)$"]

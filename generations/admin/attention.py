@@ -9,7 +9,6 @@ from django.db.models import Count, Min, Q
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import calls
 from generations.models import (
     Generation,
     Lane,
@@ -21,6 +20,7 @@ from generations.models import (
     Status,
     UnassignedPrediction,
 )
+from generations.provider import calls
 from generations.storage import room
 from generations.watching import health
 from projects import digest

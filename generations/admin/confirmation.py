@@ -11,7 +11,7 @@ from django.db import transaction
 from django.urls import reverse
 
 from generations import catalog, services
-from generations.catalog import InvalidInputs
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import RETRYABLE, Generation, Status
 from generations.prices import Price
 from projects import budgets, permissions, spend

@@ -12,7 +12,8 @@ from unfold.widgets import (
 )
 
 from generations import catalog, services
-from generations.catalog import Duration, InvalidInputs, Shots, Text
+from generations.catalog.endpoint import InvalidInputs
+from generations.catalog.parameters import Duration, Shots, Text
 from generations.models import Element, Generation, Priority
 from projects.admin.display import TagsField
 from projects.admin.versions import SEEN, SeesVersion

@@ -37,7 +37,7 @@ from generations.admin.display import (
 )
 from generations.admin.forms import GenerationForm
 from generations.admin.videos import player
-from generations.catalog import InvalidInputs
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation, Priority, Status
 from projects import budgets, permissions
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told

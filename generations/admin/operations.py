@@ -13,7 +13,6 @@ from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import calls
 from generations.admin.attention import LATELY, Matter, matters
 from generations.admin.display import ago, failure_sentence
 from generations.admin.reconciliations import told
@@ -30,6 +29,7 @@ from generations.models import (
     Status,
     UnassignedPrediction,
 )
+from generations.provider import calls
 from generations.watching import health
 from projects.admin.access import ReadOnlyAdmin, access
 from projects.models import Alert, AlertKind

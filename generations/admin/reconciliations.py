@@ -11,7 +11,8 @@ from unfold.decorators import display
 
 from generations import services
 from generations.models import Generation, Reconciliation
-from generations.reconcile import RETRY_AFTER, Kind, dollars
+from generations.reconcile import RETRY_AFTER
+from generations.reconcile.findings import Kind, dollars
 from projects.admin.access import ReadOnlyAdmin, access, person
 from projects.admin.display import NOTHING
 

@@ -5,7 +5,7 @@ from typing import Any
 from django.urls import reverse
 from rest_framework import exceptions, status
 
-from generations.catalog import InvalidInputs
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation
 from generations.services import NeedsConfirmation, PriceUnknown, Refused
 from generations.trash import Deleted

@@ -7,7 +7,7 @@ from rest_framework.request import Request
 
 from generations import catalog, costs, decisions, services
 from generations.api.errors import link
-from generations.catalog import Endpoint
+from generations.catalog.endpoint import Endpoint
 from generations.failures import Failure
 from generations.models import (
     Approval,

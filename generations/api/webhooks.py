@@ -10,7 +10,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import metrics, webhooks
+from generations import counters, webhooks
 from generations.wavespeed import errors
 from projects.api.base.errors import ApiError, as_api_error, too_large
 from projects.api.base.views import Api
@@ -75,5 +75,5 @@ class WaveSpeedWebhook(Api):
         return dict.fromkeys(self.request.query_params, True)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        metrics.webhook(OUTCOMES.get(response.status_code, "unreadable"))
+        counters.webhook(OUTCOMES.get(response.status_code, "unreadable"))
         return super().finalize_response(request, response, *args, **kwargs)

@@ -11,12 +11,13 @@ import structlog
 from django.conf import settings
 from django.utils import timezone
 
-from generations import alerts, bill, provider
+from generations import alerts, provider
 from generations.lifecycle import evidence, matching, unassigned
 from generations.lifecycle.adopt import adopt, adopt_announced
 from generations.lifecycle.needs_look import NO_LOOK
 from generations.lifecycle.timing import call_lease
 from generations.models import Exchange, Generation, Look, Status, UnassignedPrediction
+from generations.provider import bill
 from generations.wavespeed import errors
 from generations.wavespeed.replies import Prediction
 

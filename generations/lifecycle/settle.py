@@ -9,11 +9,12 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import alerts, bill, failures, provider
+from generations import alerts, failures, provider
 from generations.lifecycle.evidence import keep
 from generations.lifecycle.success import counted_rows, new_refunds, pause_if_overcharged, refund_key, succeeded
 from generations.lifecycle.timing import RESULTS_LAST
 from generations.models import Exchange, Generation, Status
+from generations.provider import bill
 from generations.wavespeed import errors
 from projects import spend
 from projects.models import EntryKind, SpendEntry

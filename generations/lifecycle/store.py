@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import alerts, failures, metrics, provider
+from generations import alerts, counters, failures, provider
 from generations.lifecycle import outputs, refused
 from generations.lifecycle.needs_look import ask_for_look
 from generations.lifecycle.outputs import SILENCE, Collected
@@ -84,7 +84,7 @@ def _save(generation: Generation, token: uuid.UUID, video: Video) -> bool:
         return False
     video.generation = generation
     video.save(force_insert=True)
-    metrics.stored("generation", videos=1, size=video.bytes)
+    counters.stored("generation", videos=1, size=video.bytes)
     return True
 
 

@@ -10,7 +10,8 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import alerts, catalog, failures, metrics, provider, restored
+from generations import alerts, catalog, counters, failures, provider, restored
+from generations.catalog.endpoint import InvalidInputs
 from generations.lifecycle import lane
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.evidence import accepted, announced, keep, last_post, times_refused
@@ -58,7 +59,7 @@ def submit(lease: Lease) -> None:
             generation.endpoint, body, webhook_url=provider.webhook_url(generation.pk)
         )
     except errors.NotCreated as error:
-        metrics.submitted("not_created")
+        counters.submitted("not_created")
         keep(
             lease.pk,
             Exchange.Kind.SUBMIT,
@@ -68,12 +69,12 @@ def submit(lease: Lease) -> None:
         )
         _refused(generation, lease, error)
     except errors.WaveSpeedError as error:
-        metrics.submitted("unclear")
+        counters.submitted("unclear")
         log.warning("submit_unclear", generation=str(lease.pk), reason=str(error))
         keep(lease.pk, Exchange.Kind.SUBMIT, error.exchange, summary=f"Unclear: {error}")
         unconfirm(lease.pk, token=lease.token, reason=f"The provider gave no clear answer: {error}")
     else:
-        metrics.submitted("accepted")
+        counters.submitted("accepted")
         # Evidence first, whatever has become of the lease: this reply is the sure match of the request.
         keep(lease.pk, Exchange.Kind.SUBMIT, prediction.exchange, summary="Accepted", prediction_id=prediction.id)
         adopt_or_unconfirm(lease.pk, prediction.id, token=lease.token)
@@ -89,7 +90,7 @@ def _body(generation: Generation, lease: Lease) -> dict[str, Any] | None:
         _not_uploaded(generation, lease, error)
     except FileNotFoundError as error:
         _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("picture_missing", str(error)))
-    except catalog.InvalidInputs as error:
+    except InvalidInputs as error:
         _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure("rejected", str(error)))
     except Exception as error:
         # Storages raise what their vendor's library raises. Nothing was asked for yet, so it is safe to come back.

@@ -10,10 +10,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from generations import alerts, bill
-from generations.bill import Bill
+from generations import alerts
 from generations.lifecycle.timing import redelivery
 from generations.models import Exchange, Generation, PausedEndpoint, PauseEvent, Status
+from generations.provider import bill
+from generations.provider.bill import Bill
 from generations.wavespeed import errors
 from projects import spend
 from projects.models import EntryKind, SpendEntry

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from generations import alerts, catalog, failures, metrics, provider
+from generations import alerts, catalog, counters, failures, provider
 from generations.lifecycle import matching, outputs
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.timing import RESULTS_LAST, backoff, poll_interval
@@ -267,7 +267,7 @@ def _save(row: UnassignedPrediction, token: uuid.UUID, video: Video) -> bool:
         return False
     video.unassigned = row
     video.save(force_insert=True)
-    metrics.stored("unassigned", videos=1, size=video.bytes)
+    counters.stored("unassigned", videos=1, size=video.bytes)
     return True
 
 

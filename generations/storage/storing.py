@@ -19,6 +19,7 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import default_storage
 
 from generations import catalog
+from generations.catalog import parameters
 from generations.models import Video
 from generations.storage import temporary
 from generations.storage import video as video_file
@@ -101,7 +102,7 @@ def longest_seconds() -> int:
         parameter.seconds[-1]
         for endpoint in catalog.ENDPOINTS.values()
         for parameter in endpoint.parameters
-        if isinstance(parameter, catalog.Duration)
+        if isinstance(parameter, parameters.Duration)
     )
     return max(durations, default=0)
 

@@ -13,7 +13,7 @@ from django.core.exceptions import PermissionDenied, ValidationError
 from django.utils import timezone
 
 from generations import approvals, services
-from generations.catalog import InvalidInputs
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import Approval, Generation, Status
 from projects import budgets, members
 from projects.models import Alert, AlertKind, Project, Role, SourceImage

@@ -10,23 +10,19 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from generations import catalog
-from generations.catalog import (
-    IMAGE_LIMITS,
+from generations.catalog import IMAGE_LIMITS, UnknownEndpoint, parameters
+from generations.catalog.endpoint import Endpoint, InvalidInputs, Pricing, at_most
+from generations.catalog.parameters import (
     Choice,
     Duration,
     Elements,
-    Endpoint,
     Image,
     Images,
-    InvalidInputs,
     Number,
     Parameter,
-    Pricing,
     Shots,
     Text,
-    UnknownEndpoint,
     Video,
-    at_most,
 )
 from projects.words import normal, typed
 
@@ -428,7 +424,7 @@ def accepts(parameter: Parameter, value: object) -> bool:
         return True
     try:
         parameter.check(value)
-    except catalog.Problem:
+    except parameters.Problem:
         return False
     return True
 

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from generations import services
-from generations.catalog import InvalidInputs
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation, Status
 from projects.models import Project
 from tests import factories

@@ -12,7 +12,7 @@ from django.db import connection
 from django.utils import timezone
 
 from generations import lifecycle, services
-from generations.catalog import InvalidInputs
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import Element, Generation, Status
 from projects.models import Enforcement, Period, Project, Role
 from projects.spend import NoBudget, OverBudget

@@ -2,7 +2,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from generations import checkup
+from generations.provider import checkup
 
 
 class Command(BaseCommand):

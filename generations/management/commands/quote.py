@@ -5,6 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from generations import catalog
+from generations.catalog import endpoint
 
 
 class Command(BaseCommand):
@@ -20,6 +21,6 @@ class Command(BaseCommand):
             price: Decimal = catalog.get(options["endpoint"]).price(
                 {"duration": int(text) if text.isdecimal() else text}
             )
-        except (catalog.UnknownEndpoint, catalog.InvalidInputs) as error:
+        except (catalog.UnknownEndpoint, endpoint.InvalidInputs) as error:
             raise CommandError(str(error)) from error
         self.stdout.write(f"${price}")

@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from generations import reconcile
 from generations.models import Reconciliation
-from generations.reconcile import dollars
+from generations.reconcile.findings import dollars
 
 UNREACHED = 2
 COLUMNS = ("what", "ours", "theirs", "difference", "why")

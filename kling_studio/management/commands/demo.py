@@ -13,7 +13,7 @@ from django.urls import reverse
 from PIL import Image
 
 from generations import services
-from generations.catalog import InvalidInputs
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation, Status, Video
 from kling_studio import embedded, progress
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image, location, what_now, whole_number

@@ -11,7 +11,8 @@ from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
 
-from generations import catalog, failures, services
+from generations import failures, services
+from generations.catalog import endpoint
 from generations.models import Generation, Status
 from kling_studio import embedded, progress
 from kling_studio.startup import require_no_check_errors
@@ -68,7 +69,7 @@ class Command(BaseCommand):
             return services.queue(draft, by=user, confirm=options["confirm"])
         except services.NeedsConfirmation as error:
             raise CommandError(f"{error} (--confirm)") from error
-        except (ImageRefused, catalog.InvalidInputs, SpendRefused, services.Refused, PermissionDenied) as error:
+        except (ImageRefused, endpoint.InvalidInputs, SpendRefused, services.Refused, PermissionDenied) as error:
             raise CommandError(str(error)) from error
 
 

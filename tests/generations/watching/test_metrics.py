@@ -16,7 +16,7 @@ from django.test import Client
 from django.utils import timezone
 from prometheus_client.parser import text_string_to_metric_families
 
-from generations import lifecycle, metrics
+from generations import counters, lifecycle
 from generations.models import Generation, Lane, PauseCause, Process, Status, UnassignedPrediction
 from projects import spend
 from projects.models import Project
@@ -170,8 +170,8 @@ def test_database_that_is_away_is_a_figure(tmp_path: Path) -> None:
     studio = Studio(tmp_path, DATABASE_URL=f"postgres://a:s3cr3t@127.0.0.1:{free_port()}/b", METRICS_TOKEN=TOKEN)
     out = studio.run(
         "from django.test import Client\n"
-        "from generations import metrics\n"
-        "metrics.submitted('accepted')\n"
+        "from generations import counters\n"
+        "counters.submitted('accepted')\n"
         f"answer = Client(headers={{'host': 'localhost', 'Authorization': 'Bearer {TOKEN}'}}).get('/metrics')\n"
         "print(answer.status_code)\n"
         "print(answer.content.decode())\n"
@@ -252,7 +252,7 @@ def test_no_label_tells_of_a_person_a_project_or_an_id(queued: Generation, waves
 def count(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Another process of the same machine."""
     return subprocess.run(
-        [sys.executable, "-c", f"import os, signal\nfrom generations import metrics\n{code}"],
+        [sys.executable, "-c", f"import os, signal\nfrom generations import counters\n{code}"],
         cwd=ROOT,
         env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(folder)},
         capture_output=True,
@@ -262,7 +262,7 @@ def count(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
 
 
 def submits() -> float:
-    found = [family for family in metrics.collect() if family.name == "kling_studio_submits"]
+    found = [family for family in counters.collect() if family.name == "kling_studio_submits"]
     return sum(sample.value for family in found for sample in family.samples)
 
 
@@ -271,7 +271,7 @@ def test_processes_of_a_machine_are_added_up_also_the_killed_ones(
 ) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     for number in range(1, 4):
-        done = count(tmp_path, "metrics.submitted('accepted')\nos.kill(os.getpid(), signal.SIGKILL)")
+        done = count(tmp_path, "counters.submitted('accepted')\nos.kill(os.getpid(), signal.SIGKILL)")
         assert done.returncode == -signal.SIGKILL
         assert submits() == number
     files = sorted(path.name for path in tmp_path.iterdir())
@@ -284,9 +284,9 @@ def test_fork_counts_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     count(
         tmp_path,
-        "metrics.submitted('accepted')\n"
+        "counters.submitted('accepted')\n"
         "child = os.fork()\n"
-        "metrics.submitted('accepted')\n"
+        "counters.submitted('accepted')\n"
         "if child:\n"
         "    os.waitpid(child, 0)\n",
     )
@@ -296,7 +296,7 @@ def test_fork_counts_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_work_goes_on_where_nothing_can_be_counted(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = count(tmp_path / "file" / "metrics", "metrics.submitted('accepted')\nprint('sent')")
+    done = count(tmp_path / "file" / "metrics", "counters.submitted('accepted')\nprint('sent')")
 
     assert (done.returncode, done.stdout) == (0, "sent\n")
     assert "not counted: NotADirectoryError" in done.stderr

@@ -7,7 +7,8 @@ from uuid import UUID
 import structlog
 from django.conf import settings
 
-from generations import calls, catalog, metrics
+from generations import catalog, counters
+from generations.provider import calls
 from generations.wavespeed import errors
 from generations.wavespeed.client import Client
 from generations.wavespeed.redaction import Redactor
@@ -30,7 +31,7 @@ def client() -> Client:
         deadline=settings.WAVESPEED_DEADLINE,
         upload_deadline=settings.WAVESPEED_DEADLINE,
         guard=_guard,
-        observe=metrics.provider_answered,
+        observe=counters.provider_answered,
         report=calls.Reporter(),
     )
 

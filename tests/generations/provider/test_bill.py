@@ -2,8 +2,8 @@ from decimal import Decimal
 
 import pytest
 
-from generations import bill
 from generations.models import Generation
+from generations.provider import bill
 from generations.wavespeed import errors
 from generations.wavespeed.replies import BillingRow
 from tests.sandbox import SandboxControl

@@ -2,8 +2,9 @@
 
 import pytest
 
-from generations import calls, provider
+from generations import provider
 from generations.models import ProviderCall
+from generations.provider import calls
 from generations.wavespeed import errors
 from tests.sandbox import SandboxControl
 

@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 
 from generations import catalog, provider
+from generations.catalog import parameters
+from generations.catalog.endpoint import Endpoint
 from generations.wavespeed import errors, webhooks
 from projects import fetch
 from projects.money import MILLIONTH, shown, to_micros
@@ -66,16 +68,16 @@ def _models() -> tuple[bool, str]:
     return True, f"The provider lists what the catalogue has: {', '.join(catalog.ENDPOINTS)}."
 
 
-def _lengths() -> Iterator[tuple[catalog.Endpoint, int]]:
+def _lengths() -> Iterator[tuple[Endpoint, int]]:
     """The shortest and the longest video of each endpoint."""
     for endpoint in catalog.ENDPOINTS.values():
         duration = endpoint.parameter("duration")
-        assert isinstance(duration, catalog.Duration)
+        assert isinstance(duration, parameters.Duration)
         yield endpoint, duration.seconds[0]
         yield endpoint, duration.seconds[-1]
 
 
-def _price(endpoint: catalog.Endpoint) -> tuple[bool, str]:
+def _price(endpoint: Endpoint) -> tuple[bool, str]:
     prices = []
     for seconds in [seconds for each, seconds in _lengths() if each is endpoint]:
         inputs = {name: value for name, value in EXAMPLE.items() if name in endpoint.names}
