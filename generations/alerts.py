@@ -1,44 +1,30 @@
 """Tells people what concerns the pipeline, each thing once: charges above what was reserved, the paused lane, the provider's
-balance, and to who asked for them the generations that have ended."""
+balance, files that are wrong or late."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from urllib.parse import urlencode
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import failures, provider
+from generations import provider
 from generations.models import Generation, Lane, Status, UnassignedPrediction
 from projects import alerts, forecast, permissions
 from projects.models import Alert, AlertKind, SpendEntry
 from projects.money import shown
 
-BATCH = 200
 LINKS_SHOWN = 50
 # How long the provider keeps what it made, and when it becomes urgent that it is not stored here.
 OUTPUTS_LAST = timedelta(days=7)
 EXPIRES_SOON = timedelta(days=1)
 # So many tries take about three quarters of an hour.
 TRIES_UNTIL_TOLD = 15
-# An end that somebody waits for: the word for one, and the words for one and for several.
-ENDS = {
-    Status.COMPLETED: ("Ready", "video is ready", "videos are ready"),
-    Status.FAILED: ("Failed", "failed", "failed"),
-    Status.UNCONFIRMED: ("Unconfirmed", "is unconfirmed", "are unconfirmed"),
-}
-UNCONFIRMED = (
-    "Nobody knows yet whether the provider accepted it. Its money stays held, and it is not sent again; "
-    "you hear more when its outcome is known."
-)
 
 
 def overcharged(generation: Generation, *, reserved: int, charged: int) -> None:
@@ -52,7 +38,7 @@ def overcharged(generation: Generation, *, reserved: int, charged: int) -> None:
             text=f"“{generation}” on {generation.endpoint}: {shown(reserved)} was reserved, and the provider took {shown(charged)}. "
             "Nothing more is submitted to this endpoint until a studio owner has looked at its price and resumes it.",
             project=generation.project,
-            path=_page(generation),
+            path=page_of(generation),
         )
 
 
@@ -67,7 +53,7 @@ def late_deduct(generation: Generation, *, amount: int) -> None:
             text=f"“{generation}” had failed, and by the provider's bill it cost nothing: so its money was released. Now the bill has a "
             f"deduct for it. {shown(amount)} is charged in the budgets where it had been reserved. A refund of it is booked by itself.",
             project=generation.project,
-            path=_page(generation),
+            path=page_of(generation),
         )
 
 
@@ -125,7 +111,7 @@ def not_stored(cause: str, reason: str, *, generation: Generation | None = None)
             text=f"{reason} What was made is paid, and the provider keeps it for 7 days: it is fetched again, at least once a minute, "
             "until it is stored. Nothing more is submitted meanwhile. Make room, or see to it that the storage can be written.",
             project=generation.project if generation else None,
-            path=_page(generation) if generation else reverse("admin:generations_lane_changelist"),
+            path=page_of(generation) if generation else reverse("admin:generations_lane_changelist"),
         )
 
 
@@ -165,7 +151,7 @@ def check_expiring() -> None:
         text=f"The provider keeps what it made for 7 days, and this is not stored here yet. {_trouble(expiring)}"
         "It is tried again until the provider says that it has it no more. See to it today that "
         "the studio reaches the provider with a good key, and that its storage can be written.",
-        links=[[_line_of(generation), _page(generation)] for generation in expiring],
+        links=[[_line_of(generation), page_of(generation)] for generation in expiring],
         path=reverse("admin:generations_generation_changelist"),
     )
 
@@ -186,7 +172,7 @@ def check_not_sent() -> None:
         title="1 generation can't be submitted" if count == 1 else f"{count} generations can't be submitted",
         text=f"Pictures do not reach the provider. {waiting[0].error_message} Nothing was paid, the money stays held, and it is tried "
         "again every few minutes. See to it that the studio reaches the provider and its own storage.",
-        links=[[_line_of(generation), _page(generation)] for generation in waiting],
+        links=[[_line_of(generation), page_of(generation)] for generation in waiting],
         path=reverse("admin:generations_generation_changelist"),
     )
 
@@ -236,7 +222,7 @@ def unconfirmed(generation: Generation, *, candidates: int) -> None:
             f"{found.get(candidates, f'{candidates} predictions at the provider may be it.')} "
             f"{shown(generation.quote or 0)} stays held, and it is not sent again, until you decide: which it is, or none.",
             project=generation.project,
-            path=_page(generation),
+            path=page_of(generation),
         )
 
 
@@ -258,7 +244,7 @@ def needs_look(generation: Generation, *, why: str, studio_knows: bool) -> None:
             title=f"{generation.project}: “{generation}” needs a look",
             text=f"It is {generation.get_status_display().lower()}. {why}",
             project=generation.project,
-            path=_page(generation),
+            path=page_of(generation),
         )
         if not is_new:
             _grow(key, generation, why, people)
@@ -267,7 +253,7 @@ def needs_look(generation: Generation, *, why: str, studio_knows: bool) -> None:
 def _grow(key: str, generation: Generation, why: str, people: QuerySet[User]) -> None:
     """Names all that need a look in the alert that was told for the first of them."""
     alert = Alert.objects.select_for_update(no_key=True).get(key=key)
-    if _page(generation) in (alert.path, *(path for _, path in alert.links)):
+    if page_of(generation) in (alert.path, *(path for _, path in alert.links)):
         return
     waiting = Generation.objects.filter(
         project=generation.project_id, status=generation.status, needs_look_since__isnull=False
@@ -280,7 +266,7 @@ def _grow(key: str, generation: Generation, why: str, people: QuerySet[User]) ->
         people=people,
         title=f"{generation.project}: {count:,} generation{'s need' if count > 1 else ' needs'} a look",
         text=f"{'They are' if count > 1 else 'It is'} {generation.get_status_display().lower()}. “{generation}”: {why}",
-        links=[[_line_of(each), _page(each)] for each in newest],
+        links=[[_line_of(each), page_of(each)] for each in newest],
         path=f"{reverse('admin:generations_generation_changelist')}?{filters}",
     )
 
@@ -295,7 +281,7 @@ def unexpected(step: str, kind: str, why: str, *, generation: Generation | None 
             title=f"An unexpected error in the step “{step}”",
             text=f"{why} Nothing is lost or paid twice by it. If it comes again and again, the log of the workers tells where it is from.",
             project=generation.project if generation else None,
-            path=_page(generation) if generation else reverse("admin:generations_process_changelist"),
+            path=page_of(generation) if generation else reverse("admin:generations_process_changelist"),
         )
 
 
@@ -311,7 +297,7 @@ def late_success(generation: Generation, *, charged: int) -> None:
             text=f"It had failed, and the provider has made it. It cost {shown(charged)}, and its video is being stored; "
             "nothing was asked for a second time.",
             project=generation.project,
-            path=_page(generation),
+            path=page_of(generation),
         )
 
 
@@ -376,72 +362,9 @@ def check_balance() -> None:
     )
 
 
-def announce_ended() -> None:
-    """Tells who asked how their generations ended, grouped by person: completed, failed, or unconfirmed."""
-    people = _unannounced().order_by("requested_by").values_list("requested_by", flat=True).distinct()
-    for user in User.objects.filter(pk__in=list(people[:BATCH])):
-        _announce(user)
-
-
-def _unannounced() -> QuerySet[Generation]:
-    ended = Q(completed_at__isnull=False) | Q(status=Status.UNCONFIRMED)
-    return Generation.objects.filter(ended, status__in=ENDS, announced_at=None)
-
-
-@transaction.atomic
-def _announce(user: User) -> None:
-    """Marks what is told in the transaction that tells it; rows that another dispatcher has are left to it."""
-    rows = _unannounced().filter(requested_by=user).select_related("project").order_by("completed_at", "pk")
-    if connection.features.has_select_for_update_skip_locked:
-        rows = rows.select_for_update(skip_locked=True, of=("self",), no_key=True)
-    ended = list(rows[:BATCH])
-    now = timezone.now()
-    Generation.objects.filter(pk__in=[generation.pk for generation in ended]).update(announced_at=now)
-    wanted = [generation for generation in ended if generation.result_ignored_at is None]
-    if wanted and user.is_active:
-        alerts.tell(AlertKind.ENDED, f"ended:{user.pk}:{now:%Y-%m-%dT%H:%M:%S.%f}", people=[user], **_told(wanted))
-
-
-def _told(ended: Sequence[Generation]) -> dict[str, Any]:
-    if len(ended) == 1:
-        generation = ended[0]
-        return {
-            "title": _line(generation),
-            "text": _sentence(generation),
-            "path": _page(generation),
-            "project": generation.project,
-        }
-    counts = Counter(generation.status for generation in ended)
-    parts = [
-        f"{counts[status]} {one if counts[status] == 1 else several}"
-        for status, (_, one, several) in ENDS.items()
-        if counts[status]
-    ]
-    left_out = len(ended) - LINKS_SHOWN
-    return {
-        "title": ", ".join(parts),
-        "text": f"The first {LINKS_SHOWN} of them:" if left_out > 0 else "",
-        "links": [[_line(generation), _page(generation)] for generation in ended[:LINKS_SHOWN]],
-        "path": reverse("admin:generations_generation_changelist"),
-    }
-
-
-def _line(generation: Generation) -> str:
-    return f"{ENDS[Status(generation.status)][0]}: “{generation}” in {generation.project}"
-
-
 def _line_of(generation: Generation) -> str:
     return f"“{generation}” in {generation.project}"
 
 
-def _sentence(generation: Generation) -> str:
-    match generation.status:
-        case Status.COMPLETED:
-            return f"It cost {shown(generation.charged or 0)}."
-        case Status.UNCONFIRMED:
-            return UNCONFIRMED
-    return failures.Failure(generation.error_code).sentence
-
-
-def _page(generation: Generation) -> str:
+def page_of(generation: Generation) -> str:
     return reverse("admin:generations_generation_change", args=[generation.pk])

@@ -16,8 +16,10 @@ from django.utils import timezone
 from dramatiq import Actor, Message
 from structlog.contextvars import bound_contextvars
 
-from generations import alerts, approvals, lifecycle, reconcile, restored, tasks, webhooks, wrong_clock
+from generations import alerts, announcements, lifecycle, reconcile, tasks
+from generations.lifecycle import restored, wrong_clock
 from generations.models import Generation, Status, UnassignedPrediction
+from generations.services import approvals, webhooks
 from generations.storage import room
 from generations.timetable import Timetable
 from projects import alerts as budget_alerts
@@ -192,7 +194,7 @@ def schedule(timetable: Timetable) -> None:
     _every(timetable, find_out_restored, minutes=1)
     _every(timetable, approvals.expire, minutes=1)
     _every(timetable, budget_alerts.check_budgets, minutes=1)
-    _every(timetable, alerts.announce_ended, minutes=1)
+    _every(timetable, announcements.announce_ended, minutes=1)
     _every(timetable, digest.send, minutes=1)
     _every(timetable, mail_due_invitations, minutes=1)
     _every(timetable, alerts.check_balance, hours=1)

@@ -15,11 +15,11 @@ from dramatiq.actor import Actor
 from dramatiq.middleware import TimeLimitExceeded
 from structlog.contextvars import bind_contextvars
 
-from generations import lifecycle, trash
+from generations import lifecycle
 from generations import reconcile as reconciliations
 from generations.lifecycle import unexpected
 from generations.models import Reconciliation, Status
-from generations.storage import check
+from generations.storage import check, retention
 
 log = structlog.get_logger(__name__)
 
@@ -130,8 +130,8 @@ def check_storage() -> None:
 def clean_up() -> None:
     """Retention and the trash; what one run leaves, the next one does."""
     with _job("clean_up"):
-        trash.apply_retention()
-        trash.empty()
+        retention.apply_retention()
+        retention.empty()
 
 
 def _send(actor: Actor[Any, Any], *args: str) -> None:

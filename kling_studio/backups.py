@@ -10,7 +10,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.utils import timezone
 
-from generations import restored
+from generations.lifecycle import restored
 from generations.models import Process
 
 # Beside a database in WAL mode; with another database they would destroy it.

@@ -4,7 +4,7 @@ import sys
 import time
 from typing import TextIO
 
-from generations import services
+from generations.lifecycle import progress
 from generations.models import Generation, Status
 
 WIDTH = 40
@@ -33,6 +33,6 @@ def _line(generation: Generation, out: TextIO) -> str:
     label = generation.get_status_display().lower()
     if not out.isatty():
         return f"  {label}"
-    percent = services.progress(generation)
+    percent = progress.percent(generation)
     done = WIDTH * percent // 100
     return f"  [{'█' * done}{'·' * (WIDTH - done)}] {percent:3d} %  {label}"

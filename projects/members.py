@@ -166,7 +166,7 @@ def register(token: str, user: User) -> Membership:
 def change_role(membership: Membership, *, role: Role, by: User, expected: Expected = None) -> None:
     """Raises `PermissionDenied`, `ValidationError`, `Stale`, and `MembershipRefused` for the last owner's role.
 
-    Where people do it, `generations.services.change_role` also withdraws what waits for an approval.
+    Where people do it, `generations.services.people.change_role` also withdraws what waits for an approval.
     """
     with versions.editing(membership, by=by, expected=expected):
         permissions.require_now(by, "manage", membership.project)
@@ -181,7 +181,7 @@ def remove(membership: Membership, *, by: User, expected: Expected = None) -> No
     """Switches the membership off; what the member did stays.
 
     Raises `PermissionDenied`, `Stale`, and `MembershipRefused` for the last owner. Where people do it,
-    `generations.services.remove_member` also withdraws what waits for an approval.
+    `generations.services.people.remove_member` also withdraws what waits for an approval.
     """
     with versions.editing(membership, by=by, expected=expected):
         permissions.require_now(by, "manage", membership.project)

@@ -8,7 +8,7 @@ from django.core.cache import cache
 from django.core.files.storage import default_storage
 from django.test import Client
 
-from generations import restored
+from generations.lifecycle import restored
 from projects.models import Project, Role
 from tests import factories
 from tests.faults.told import pytest_terminal_summary

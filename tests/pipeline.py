@@ -7,8 +7,9 @@ from typing import Any
 
 from django.utils import timezone
 
-from generations import decisions, lifecycle
+from generations import lifecycle
 from generations.models import Generation, Look, Status
+from generations.services import decisions
 from projects import budgets, spend
 from projects.models import SpendEntry
 

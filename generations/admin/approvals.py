@@ -15,9 +15,9 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter
 from unfold.decorators import display
 
-from generations import services
 from generations.admin.display import ago
 from generations.models import Approval, Generation
+from generations.services import approvals, orders, refusals
 from projects import budgets
 from projects.admin.access import ProjectFilter, ReadOnlyAdmin, person, sentence
 from projects.admin.display import BudgetBar, amount, thumbnail
@@ -33,7 +33,7 @@ DECISION_COLOURS = {
     "Withdrawn": "default",
 }
 MOST_PICTURES = 4
-REFUSALS = (services.Refused, SpendRefused, PermissionDenied, ValidationError)
+REFUSALS = (refusals.Refused, SpendRefused, PermissionDenied, ValidationError)
 
 
 class ForMeFilter(DropdownFilter):
@@ -46,7 +46,7 @@ class ForMeFilter(DropdownFilter):
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() != "yes":
             return queryset
-        return queryset.filter(pk__in=services.waiting_for(person(request)).values("pk"))
+        return queryset.filter(pk__in=approvals.waiting_for(person(request)).values("pk"))
 
 
 @admin.register(Approval)
@@ -103,7 +103,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
         if request.method == "POST":
             try:
                 self._decide(request, approval)
-            except services.NeedsConfirmation as refusal:
+            except refusals.NeedsConfirmation as refusal:
                 question = str(refusal)
             except REFUSALS as refusal:
                 messages.error(request, sentence(refusal))
@@ -116,12 +116,12 @@ class ApprovalAdmin(ReadOnlyAdmin):
     def _decide(self, request: HttpRequest, approval: Approval) -> None:
         comment = request.POST.get("comment", "")
         if "_reject" in request.POST:
-            services.reject(approval, by=person(request), comment=comment)
+            approvals.reject(approval, by=person(request), comment=comment)
             messages.success(request, "Rejected. They are drafts again, with your comment; nothing was paid.")
         else:
-            services.approve(approval, by=person(request), comment=comment, confirm="confirm" in request.POST)
+            approvals.approve(approval, by=person(request), comment=comment, confirm="confirm" in request.POST)
             messages.success(request, f"Approved: {shown(approval.amount)} is held, and they are queued.")
-            for text in services.soft_budget_warnings(approval.generations.all()):
+            for text in orders.soft_budget_warnings(approval.generations.all()):
                 messages.warning(request, text)
 
     def _page(self, request: HttpRequest, approval: Approval, question: str) -> HttpResponse:
@@ -140,7 +140,7 @@ class ApprovalAdmin(ReadOnlyAdmin):
             "bars": _bars(approval, made) if approval.decision == Approval.Decision.WAITING else [],
             "is_waiting": approval.decision == Approval.Decision.WAITING,
             "may_decide": approval.decision == Approval.Decision.WAITING
-            and services.may_decide(approval, person(request)),
+            and approvals.may_decide(approval, person(request)),
             "question": question,
             "comment": request.POST.get("comment", ""),
         }

@@ -10,10 +10,12 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.urls import reverse
 
-from generations import catalog, services
+from generations import catalog
 from generations.catalog.endpoint import InvalidInputs
 from generations.models import RETRYABLE, Generation, Status
-from generations.prices import Price
+from generations.services import costs, inputs, orders, prices, queueing, quotes, refusals
+from generations.services.approvals import needs_approval
+from generations.services.prices import Price
 from projects import budgets, permissions, spend
 from projects.admin.display import BudgetBar
 from projects.members import names
@@ -75,10 +77,10 @@ def make_plan(kind: Kind, generations: Sequence[Generation], *, by: User) -> Pla
     told = _ask(plan, possible)
     for generation in possible:
         try:
-            quote = services.quote(
+            quote = quotes.quote(
                 generation.project,
                 endpoint=generation.endpoint,
-                inputs=services.inputs_of(generation),
+                inputs=inputs.inputs_of(generation),
                 by=by,
                 told=told,
             )
@@ -91,12 +93,10 @@ def make_plan(kind: Kind, generations: Sequence[Generation], *, by: User) -> Pla
     return plan
 
 
-def _ask(plan: Plan, generations: Sequence[Generation]) -> services.Prices:
+def _ask(plan: Plan, generations: Sequence[Generation]) -> prices.Prices:
     try:
-        return (
-            services.ask_prices(generations) if plan.kind == Kind.GENERATE else services.ask_retry_prices(generations)
-        )
-    except services.PriceUnknown as refusal:
+        return quotes.ask_prices(generations) if plan.kind == Kind.GENERATE else quotes.ask_retry_prices(generations)
+    except refusals.PriceUnknown as refusal:
         plan.problems.append(str(refusal))
     except InvalidInputs:
         pass  # is told of the generation that it is in
@@ -108,7 +108,7 @@ def _fit(plan: Plan, by: User) -> None:
     totals: Counter[Project] = Counter()
     for generation, price in plan.lines:
         totals[generation.project] += price.amount
-    waiting = {project for project, total in totals.items() if services.needs_approval(project, total)}
+    waiting = {project for project, total in totals.items() if needs_approval(project, total)}
     needs: Counter[uuid.UUID] = Counter()
     held_now: Counter[uuid.UUID] = Counter()
     for generation, price in plan.lines:
@@ -194,10 +194,10 @@ def _problem(kind: Kind, generation: Generation, by: User) -> str:
     return ""
 
 
-def _surprises(kind: Kind, generation: Generation, quote: services.Quote) -> list[Generation]:
+def _surprises(kind: Kind, generation: Generation, quote: quotes.Quote) -> list[Generation]:
     """What the services would ask about: the same video made lately, or another retry; the retried one is no surprise."""
     if kind == Kind.GENERATE:
-        return services.duplicates(generation)
+        return queueing.duplicates(generation)
     retries = generation.retries.exclude(status__in=(Status.DRAFT, Status.CANCELLED))
     found = [other for other in quote.existing if other.pk != generation.pk]
     return found + [other for other in retries if other not in found]
@@ -219,11 +219,11 @@ def carry_out(
         )
         if statuses and Status.DRAFT not in statuses:
             raise DoneBefore("This was done before: they are no drafts any more. Nothing was paid again.")
-        return services.queue_many(generations, by=by, confirm=confirm, at_most=at_most)
-    told = services.ask_retry_prices(generations)
-    with services.refusals_told(), transaction.atomic():
+        return orders.queue_many(generations, by=by, confirm=confirm, at_most=at_most)
+    told = quotes.ask_retry_prices(generations)
+    with queueing.refusals_told(), transaction.atomic():
         rows = _locked(generations, retries_seen)
-        return services.retry_many(rows, by=by, confirm=confirm, told=told, at_most=at_most)
+        return orders.retry_many(rows, by=by, confirm=confirm, told=told, at_most=at_most)
 
 
 def _locked(generations: Sequence[Generation], retries_seen: int) -> list[Generation]:
@@ -252,5 +252,5 @@ def told_done(done: Sequence[Generation]) -> list[str]:
         made = [generation for generation in done if generation.status == status]
         if made:
             count = f"{len(made)} {'video' if len(made) == 1 else 'videos'}"
-            texts.append(sentence.format(count=count, total=shown(sum(map(services.price, made)))))
+            texts.append(sentence.format(count=count, total=shown(sum(map(costs.price, made)))))
     return texts

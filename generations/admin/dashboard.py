@@ -8,10 +8,11 @@ from django.db.models import Q
 from django.http import HttpRequest
 from django.utils import timezone
 
-from generations import services
 from generations.admin.attention import matters
 from generations.admin.display import LABEL_COLOURS, RUNNING, ago, failure_sentence
+from generations.lifecycle import progress
 from generations.models import Approval, Generation, Status, Video
+from generations.services import approvals
 from projects import budgets, permissions
 from projects.admin.access import access, person
 from projects.admin.display import bars
@@ -40,7 +41,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         "has_projects": projects.exists(),
         "may_make": who.may_somewhere("edit"),
         "matters": len(matters()) if who.is_studio_owner else 0,
-        "approvals_waiting": services.waiting_for(person(request)).count(),
+        "approvals_waiting": approvals.waiting_for(person(request)).count(),
         "lists": [
             _listed("Running now", "Nothing is being made at the moment.", running),
             *([_listed("Unconfirmed", "", unclear)] if unclear.exists() else []),
@@ -70,7 +71,7 @@ def _row(generation: Generation) -> dict[str, Any]:
         "generation": generation,
         "status": label,
         "colour": LABEL_COLOURS[label],
-        "progress": services.progress(generation) if generation.status in RUNNING else None,
+        "progress": progress.percent(generation) if generation.status in RUNNING else None,
         "note": failure_sentence(generation),
         "when": ago(
             generation.completed_at or generation.submitted_at or generation.queued_at or generation.created_at

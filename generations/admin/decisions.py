@@ -9,10 +9,10 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 
-from generations import decisions
 from generations.admin.videos import player
 from generations.models import Generation, Status, UnassignedPrediction
-from generations.refusals import Refused
+from generations.services import decisions
+from generations.services.refusals import Refused
 from projects import permissions
 from projects.admin.access import person
 from projects.money import shown

@@ -11,8 +11,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince
 
-from generations import failures, services
+from generations import failures
+from generations.lifecycle import progress
 from generations.models import CANCELLABLE, RETRYABLE, Exchange, Generation, Priority, Status, Video
+from generations.services import approvals
 from projects.admin.display import amount, size, thumbnail
 
 STATUS_COLOURS = {
@@ -63,7 +65,7 @@ def poster(generation: Generation) -> SafeString:
 def progress_bar(generation: Generation) -> SafeString:
     if generation.status not in RUNNING:
         return format_html("{}", "–")
-    percent = services.progress(generation)
+    percent = progress.percent(generation)
     bar = '<span class="studio-progress" title="{}%"><span style="width: {}%"></span></span>'
     return format_html(bar, percent, percent)
 
@@ -134,7 +136,7 @@ def approval_facts(generation: Generation, by: User) -> dict[str, Any]:
         "approval": approval,
         "approval_total": amount(approval.amount),
         "approval_waits": is_waiting,
-        "may_decide": is_waiting and services.may_decide(approval, by),
+        "may_decide": is_waiting and approvals.may_decide(approval, by),
     }
 
 

@@ -6,8 +6,8 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.decorators import display
 
-from generations import elements
 from generations.models import Element
+from generations.services import elements
 from projects.admin.access import ArchivedFilter, ProjectFilter, StudioAdmin, person, told
 from projects.admin.asking import ask, counted
 from projects.admin.versions import VersionedAdmin, VersionedForm

@@ -11,10 +11,12 @@ from unfold.widgets import (
     UnfoldBooleanSwitchWidget,
 )
 
-from generations import catalog, services
+from generations import catalog
 from generations.catalog.endpoint import InvalidInputs
 from generations.catalog.parameters import Duration, Shots, Text
 from generations.models import Element, Generation, Priority
+from generations.services import quotes
+from generations.services.inputs import check_tags
 from projects.admin.display import TagsField
 from projects.admin.versions import SEEN, SeesVersion
 from projects.models import Project, SourceImage
@@ -117,7 +119,7 @@ class GenerationForm(SeesVersion, forms.Form):
         super().__init__(*args, **kwargs)
         self.project, self.by, self.draft = project, by, draft
         self.model = catalog.get(draft.endpoint if draft else self._chosen_endpoint())
-        self.quote: services.Quote | None = None
+        self.quote: quotes.Quote | None = None
         for name in set(self.fields) - {*OURS, *self.model.names}:
             del self.fields[name]
         self._fit_to_model()
@@ -150,7 +152,7 @@ class GenerationForm(SeesVersion, forms.Form):
 
     def clean_tags(self) -> list[str]:
         try:
-            return services.check_tags(self.cleaned_data["tags"])
+            return check_tags(self.cleaned_data["tags"])
         except InvalidInputs as error:
             raise forms.ValidationError(error.errors["tags"]) from error
 
@@ -161,7 +163,7 @@ class GenerationForm(SeesVersion, forms.Form):
             return cleaned
         try:
             # By the catalogue: the provider is asked on the page that confirms, not at each key.
-            self.quote = services.quote(self.project, endpoint=self.model.id, inputs=self.inputs, by=self.by, told={})
+            self.quote = quotes.quote(self.project, endpoint=self.model.id, inputs=self.inputs, by=self.by, told={})
         except InvalidInputs as error:
             for name, sentences in error.errors.items():
                 for sentence in sentences:

@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, DropdownFilter, RangeDateFilter
 from unfold.decorators import display
 
-from generations import catalog, costs, services
+from generations import catalog
 from generations.admin import decisions
 from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan, no_budget, told_done
 from generations.admin.display import (
@@ -38,7 +38,10 @@ from generations.admin.display import (
 from generations.admin.forms import GenerationForm
 from generations.admin.videos import player
 from generations.catalog.endpoint import InvalidInputs
+from generations.lifecycle.progress import percent
 from generations.models import Generation, Priority, Status
+from generations.services import costs, drafts, inputs, orders, pauses, refusals
+from generations.services.costs import price
 from projects import budgets, permissions
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
 from projects.admin.asking import ask, counted
@@ -60,7 +63,7 @@ IGNORES = (
     "The provider has no cancel, so that it is made, charged and stored all the same. Reports count it as wasted, and nobody is told "
     "when it is ready. You can take this back at any time."
 )
-REFUSALS = (services.Refused, SpendRefused, PermissionDenied, InvalidInputs)
+REFUSALS = (refusals.Refused, SpendRefused, PermissionDenied, InvalidInputs)
 
 
 class EndpointFilter(DropdownFilter):
@@ -197,7 +200,7 @@ class GenerationAdmin(StudioAdmin):
         )
         if request.method == "POST" and form.is_valid():
             try:
-                made = services.create(
+                made = drafts.create(
                     project,
                     endpoint=form.model.id,
                     inputs=form.inputs,
@@ -274,7 +277,7 @@ class GenerationAdmin(StudioAdmin):
 
     def _edit(self, request: HttpRequest, generation: Generation) -> HttpResponse:
         ours = {name: getattr(generation, name) for name in ("endpoint", "shot_type", "tags", "priority")}
-        initial = {**ours, **services.inputs_of(generation), SEEN: generation.version, **self._suggested(request)}
+        initial = {**ours, **inputs.inputs_of(generation), SEEN: generation.version, **self._suggested(request)}
         form = GenerationForm(
             generation.project, person(request), request.POST or None, initial=initial, draft=generation
         )
@@ -298,7 +301,7 @@ class GenerationAdmin(StudioAdmin):
             # The form locks the draft, so that nobody changes it between the check and the save.
             with transaction.atomic():
                 if form.is_valid():
-                    services.update(
+                    drafts.update(
                         generation,
                         inputs=form.inputs,
                         others_too=True,
@@ -352,14 +355,14 @@ class GenerationAdmin(StudioAdmin):
             "status": label,
             "colour": LABEL_COLOURS[label],
             "what_happens": WHAT_HAPPENS[Status(generation.status)],
-            "held_up": services.what_holds_up(generation),
+            "held_up": pauses.what_holds_up(generation),
             "priorities": Priority.choices,
             "is_running": generation.status in RUNNING,
             "is_watched": generation.status in WATCHED,
-            "progress": services.progress(generation),
+            "progress": percent(generation),
             "waited": waited(generation),
             "failure": failure_sentence(generation),
-            "price": shown(services.price(generation)),
+            "price": shown(price(generation)),
             "quoted": generation.quote,
             "cost": costs.of(generation),
             "players": [player(video) for video in generation.videos.all()],
@@ -379,7 +382,7 @@ class GenerationAdmin(StudioAdmin):
             {
                 "status": generation.status,
                 "label": generation.get_status_display(),
-                "progress": services.progress(generation),
+                "progress": percent(generation),
                 "is_running": generation.status in RUNNING,
             }
         )
@@ -406,14 +409,14 @@ class GenerationAdmin(StudioAdmin):
             except DoneBefore as before:
                 messages.info(request, str(before))
                 return self._to(chosen)
-            except services.NeedsConfirmation as refusal:
+            except refusals.NeedsConfirmation as refusal:
                 question = str(refusal)
             except REFUSALS as refusal:
                 messages.error(request, sentence(refusal))
             else:
                 for text in told_done(done):
                     messages.success(request, text)
-                for text in services.soft_budget_warnings(done):
+                for text in orders.soft_budget_warnings(done):
                     messages.warning(request, text)
                 return self._to(done)
             # What was refused was rolled back in the database, not in these objects.
@@ -463,17 +466,17 @@ class GenerationAdmin(StudioAdmin):
     def cancel(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
         chosen = counted(len(queryset), "generation")
         question = ask(request, f"Cancel {chosen}?", CANCELS, yes=f"Cancel {chosen}", things=queryset)
-        return question or self._each(request, queryset, services.cancel, "Cancelled")
+        return question or self._each(request, queryset, orders.cancel, "Cancelled")
 
     @admin.action(description="Ignore the result (of what is on its way)", permissions=["change"])
     def ignore_result(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
         title = f"Ignore the results of {counted(len(queryset), 'generation')}?"
         question = ask(request, title, IGNORES, yes="Ignore the results", things=queryset)
-        return question or self._each(request, queryset, services.ignore_result, "Ignoring the result of")
+        return question or self._each(request, queryset, drafts.ignore_result, "Ignoring the result of")
 
     @admin.action(description="Want the result after all", permissions=["change"])
     def want_result(self, request: HttpRequest, queryset: QuerySet[Generation]) -> HttpResponse | None:
-        return self._each(request, queryset, services.want_result, "Wanted after all:")
+        return self._each(request, queryset, drafts.want_result, "Wanted after all:")
 
     def _each(
         self, request: HttpRequest, queryset: QuerySet[Generation], do: Callable[..., None], done: str
@@ -503,7 +506,7 @@ class GenerationAdmin(StudioAdmin):
     def _prioritise(
         self, request: HttpRequest, queryset: QuerySet[Generation], priority: Priority
     ) -> HttpResponse | None:
-        do = partial(services.prioritise, priority=priority)
+        do = partial(drafts.prioritise, priority=priority)
         return self._each(request, queryset, do, f"{priority.label} priority for")
 
     def priority_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
@@ -511,13 +514,13 @@ class GenerationAdmin(StudioAdmin):
         if number is None:
             raise NotHere("There is no such priority.")
         priority = Priority(number)
-        do = partial(services.prioritise, priority=priority)
+        do = partial(drafts.prioritise, priority=priority)
         return self._do(request, pk, do, f"{priority.label} priority among what its project has queued.")
 
     def cancel_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         generation = self.get_or_404(request, pk)
         question = ask(request, f"Cancel “{generation}”?", CANCELS, yes="Cancel it")
-        return question or self._do(request, pk, services.cancel, "Cancelled. It cost nothing.")
+        return question or self._do(request, pk, orders.cancel, "Cancelled. It cost nothing.")
 
     def ignore_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         generation = self.get_or_404(request, pk)
@@ -525,12 +528,12 @@ class GenerationAdmin(StudioAdmin):
         return question or self._do(
             request,
             pk,
-            services.ignore_result,
+            drafts.ignore_result,
             "Marked as not wanted. The video is stored all the same, because it is paid.",
         )
 
     def want_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        return self._do(request, pk, services.want_result, "Wanted after all.")
+        return self._do(request, pk, drafts.want_result, "Wanted after all.")
 
     def assign_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         generation = self.get_or_404(request, pk)

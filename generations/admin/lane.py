@@ -8,8 +8,9 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 
-from generations import catalog, services
+from generations import catalog
 from generations.models import Lane
+from generations.services import pauses, refusals
 from generations.storage import room
 from generations.watching import lane as lane_figures
 from projects.admin.access import StudioAdmin, access, person
@@ -73,14 +74,14 @@ class LaneAdmin(StudioAdmin):
     def pause_view(self, request: HttpRequest) -> HttpResponse:
         return self._do(
             request,
-            lambda: services.pause_lane(reason=request.POST.get("reason", ""), by=person(request)),
+            lambda: pauses.pause_lane(reason=request.POST.get("reason", ""), by=person(request)),
             "Paused: nothing more is submitted until somebody resumes. What was submitted goes on.",
         )
 
     def resume_view(self, request: HttpRequest) -> HttpResponse:
         return self._do(
             request,
-            lambda: services.resume_lane(reason=request.POST.get("reason", ""), by=person(request)),
+            lambda: pauses.resume_lane(reason=request.POST.get("reason", ""), by=person(request)),
             "Resumed: what is queued is submitted again, in turn.",
         )
 
@@ -88,7 +89,7 @@ class LaneAdmin(StudioAdmin):
         endpoint = request.POST.get("endpoint", "")
         return self._do(
             request,
-            lambda: services.pause_endpoint(endpoint, reason=request.POST.get("reason", ""), by=person(request)),
+            lambda: pauses.pause_endpoint(endpoint, reason=request.POST.get("reason", ""), by=person(request)),
             f"Paused: nothing more is submitted to {lane_figures.title(endpoint)}. Other models go on.",
         )
 
@@ -96,7 +97,7 @@ class LaneAdmin(StudioAdmin):
         endpoint = request.POST.get("endpoint", "")
         return self._do(
             request,
-            lambda: services.resume_endpoint(endpoint, by=person(request)),
+            lambda: pauses.resume_endpoint(endpoint, by=person(request)),
             f"Resumed: what is queued for {lane_figures.title(endpoint)} is submitted again, in turn.",
         )
 
@@ -104,6 +105,6 @@ class LaneAdmin(StudioAdmin):
         try:
             do()
             messages.success(request, done)
-        except (services.Refused, catalog.UnknownEndpoint) as refusal:
+        except (refusals.Refused, catalog.UnknownEndpoint) as refusal:
             messages.error(request, str(refusal))
         return HttpResponseRedirect(reverse(PAGE))

@@ -8,7 +8,7 @@ from unfold.admin import TabularInline
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
-from generations import services
+from generations.services import people
 from projects import members
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
 from projects.admin.asking import ask, counted
@@ -30,9 +30,9 @@ def save_membership(membership: Membership, changed: list[str], request: HttpReq
     by, is_active, role = person(request), membership.is_active, Role(membership.role)
     membership.refresh_from_db()
     if "role" in changed:
-        services.change_role(membership, role=role, by=by)
+        people.change_role(membership, role=role, by=by)
     if "is_active" in changed and not is_active:
-        services.remove_member(membership, by=by)
+        people.remove_member(membership, by=by)
     if "is_active" in changed and is_active:
         raise MembershipRefused(
             "removed", f"{membership.user} left {membership.project}: invite them again to switch them on."
@@ -127,7 +127,7 @@ class MembershipAdmin(VersionedAdmin, StudioAdmin):
         removed, refused = 0, []
         for membership in queryset.filter(is_active=True).select_related("project", "user"):
             try:
-                services.remove_member(membership, by=person(request))
+                people.remove_member(membership, by=person(request))
                 removed += 1
             except REFUSALS as refusal:
                 refused.append(sentence(refusal))

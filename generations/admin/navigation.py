@@ -12,8 +12,8 @@ from django.views.decorators.http import require_safe
 from unfold.settings import get_config
 from unfold.utils import convert_color
 
-from generations import services
 from generations.models import Lane
+from generations.services import approvals
 from projects.admin.access import access, person
 from projects.admin.notifications import unread
 
@@ -71,7 +71,7 @@ def every_page(request: HttpRequest) -> dict[str, Any]:
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     who = access(request)
     everybody, managers = who.may_somewhere("view"), who.may_somewhere("manage")
-    waiting = services.waiting_for(person(request)).count() if request.user.is_authenticated else 0
+    waiting = approvals.waiting_for(person(request)).count() if request.user.is_authenticated else 0
     groups: dict[str, list[tuple[Any, ...]]] = {
         "": [("Dashboard", "dashboard", "admin:index", True)],
         "Studio": [

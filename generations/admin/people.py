@@ -17,7 +17,7 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 from unfold.forms import UserChangeForm, UserCreationForm
 
-from generations import services
+from generations.services import people
 from projects import members, permissions, tokens
 from projects.admin.access import StudioAdmin, access, person, sentence
 from projects.admin.asking import ask
@@ -147,7 +147,7 @@ class UserAdmin(VersionedAdmin, StudioAdmin, DjangoUserAdmin):
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
         if change:
-            services.rights_changed(form.instance, by=person(request))
+            people.rights_changed(form.instance, by=person(request))
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         response = super().user_change_password(request, id, form_url)
@@ -167,7 +167,7 @@ class UserAdmin(VersionedAdmin, StudioAdmin, DjangoUserAdmin):
         if question := ask(request, f"Switch off {user}?", text, yes="Switch off"):
             return question
         try:
-            services.switch_off(user, by=person(request))
+            people.switch_off(user, by=person(request))
             messages.success(request, f"{user} is switched off: sessions, tokens and open invitations have ended.")
         except MembershipRefused as refusal:
             messages.error(request, sentence(refusal))

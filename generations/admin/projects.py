@@ -12,9 +12,10 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
-from generations import reports, services
+from generations import reports
 from generations.admin.members import MembershipInline, save_membership
 from generations.models import Generation, PausedProject, Status
+from generations.services import pauses, refusals
 from projects import permissions, projects
 from projects.admin.access import ArchivedFilter, StudioAdmin, access, person
 from projects.admin.asking import ask
@@ -217,17 +218,17 @@ class ProjectAdmin(VersionedAdmin, StudioAdmin):
 
     def pause_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         done = "is paused: nothing more of it is submitted until somebody resumes it. What was submitted goes on"
-        return self._switch(request, pk, services.pause_project, done)
+        return self._switch(request, pk, pauses.pause_project, done)
 
     def resume_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
-        return self._switch(request, pk, services.resume_project, "goes on: what is queued is submitted in turn")
+        return self._switch(request, pk, pauses.resume_project, "goes on: what is queued is submitted in turn")
 
     def _switch(self, request: HttpRequest, pk: Any, do: Callable[..., object], done: str) -> HttpResponse:
         project = self.get_or_404(request, pk)
         try:
             do(project, reason=request.POST.get("reason", ""), by=person(request))
             messages.success(request, f"{project} {done}.")
-        except services.Refused as refusal:
+        except refusals.Refused as refusal:
             messages.error(request, str(refusal))
         return HttpResponseRedirect(reverse("admin:projects_project_change", args=[project.pk]))
 

@@ -9,10 +9,10 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
-from generations import services
 from generations.models import Generation, Reconciliation
 from generations.reconcile import RETRY_AFTER
 from generations.reconcile.findings import Kind, dollars
+from generations.services import reconciliations
 from projects.admin.access import ReadOnlyAdmin, access, person
 from projects.admin.display import NOTHING
 
@@ -100,7 +100,7 @@ class ReconciliationAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, PAGE, context)
 
     def now_view(self, request: HttpRequest) -> HttpResponse:
-        reconciliation = services.reconcile_now(by=person(request))
+        reconciliation = reconciliations.reconcile_now(by=person(request))
         messages.success(request, "The bill is being read. Load this page again in a moment.")
         return HttpResponseRedirect(reverse("admin:generations_reconciliation_change", args=[reconciliation.pk]))
 

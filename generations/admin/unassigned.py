@@ -10,10 +10,11 @@ from django.utils.safestring import SafeString
 from unfold.contrib.filters.admin import DropdownFilter
 from unfold.decorators import display
 
-from generations import catalog, decisions
+from generations import catalog
 from generations.admin.decisions import REFUSALS, Candidate
 from generations.admin.display import ago
 from generations.models import Generation, Status, UnassignedPrediction
+from generations.services import decisions
 from projects.admin.access import ReadOnlyAdmin, access, person
 from projects.admin.display import NOTHING, thumbnail
 

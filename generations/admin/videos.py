@@ -13,11 +13,11 @@ from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import RangeDateFilter
 from unfold.decorators import display
 
-from generations import trash
 from generations.admin.display import video_facts
 from generations.models import Generation, Video
-from generations.refusals import Refused
-from generations.storage import naming, shortcomings
+from generations.services import trash
+from generations.services.refusals import Refused
+from generations.storage import naming, retention, shortcomings
 from projects.admin.access import ProjectFilter, ReadOnlyAdmin, TrashFilter, access, person, told
 from projects.admin.asking import ask, counted
 from projects.admin.display import NOTHING, size, thumbnail
@@ -44,7 +44,7 @@ def player(video: Video) -> dict[str, Any]:
         "url": video.file.url if video.file else "",
         "poster_url": video.poster.url if video.poster else "",
         "download_url": naming.download_url(video) if video.file else "",
-        "deleted_on": trash.deleted_on(video.trashed_at) if video.trashed_at else None,
+        "deleted_on": retention.deleted_on(video.trashed_at) if video.trashed_at else None,
     }
 
 

@@ -7,8 +7,8 @@ from rest_framework import exceptions, status
 
 from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation
-from generations.services import NeedsConfirmation, PriceUnknown, Refused
-from generations.trash import Deleted
+from generations.services.refusals import NeedsConfirmation, PriceUnknown, Refused
+from generations.services.trash import Deleted
 from projects.api.base.errors import ApiError, as_api_error
 
 

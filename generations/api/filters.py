@@ -1,8 +1,8 @@
 import django_filters
 from django.db.models import QuerySet
 
-from generations import services
 from generations.models import Approval, Element, Generation, Status, Video
+from generations.services import approvals
 from projects.api.filters import ArchivedFilter, MomentFilter, SwitchFilter, TagFilter
 
 
@@ -61,5 +61,5 @@ class ApprovalFilter(django_filters.FilterSet):
         fields = ["project", "decision", "for_me"]
 
     def by_for_me(self, queryset: QuerySet[Approval], name: str, value: bool) -> QuerySet[Approval]:
-        theirs = services.waiting_for(self.request.user).values("pk")
+        theirs = approvals.waiting_for(self.request.user).values("pk")
         return queryset.filter(pk__in=theirs) if value else queryset.exclude(pk__in=theirs)

@@ -8,7 +8,7 @@ from rest_framework import mixins, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import services
+from generations.services import people
 from projects import members
 from projects.api.base.idempotency import idempotent
 from projects.api.base.preconditions import conditional
@@ -42,12 +42,12 @@ class MemberViewSet(mixins.ListModelMixin, OfProject):
     def partial_update(self, request: Request, project_id: UUID, pk: int) -> Response:
         """Below editor, their requests for approval are withdrawn; what is queued goes on."""
         membership, role = self.get_object(), Role(self.valid(RoleFields)["role"])
-        services.change_role(membership, role=role, by=self.person, expected=self.expected)
+        people.change_role(membership, role=role, by=self.person, expected=self.expected)
         return self.shown(membership, MembershipSerializer)
 
     @extend_schema(responses={204: OpenApiResponse(description="They are no member any more; what they did stays.")})
     @conditional
     def destroy(self, request: Request, project_id: UUID, pk: int) -> Response:
         """Their requests for approval are withdrawn, and invitations by and to them end; what is queued goes on."""
-        services.remove_member(self.get_object(), by=self.person, expected=self.expected)
+        people.remove_member(self.get_object(), by=self.person, expected=self.expected)
         return Response(status=status.HTTP_204_NO_CONTENT)

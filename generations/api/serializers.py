@@ -5,10 +5,11 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from generations import catalog, costs, decisions, services
+from generations import catalog
 from generations.api.errors import link
 from generations.catalog.endpoint import Endpoint
 from generations.failures import Failure
+from generations.lifecycle.progress import percent
 from generations.models import (
     Approval,
     Element,
@@ -21,6 +22,8 @@ from generations.models import (
     UnassignedPrediction,
     Video,
 )
+from generations.services import costs, decisions, orders, quotes
+from generations.services import costs as services_costs
 from generations.storage import shortcomings
 from projects.api.base.bodies import Body, Strict
 from projects.api.base.fields import AddressField, MoneyField, StrictBooleanField, dollars
@@ -277,7 +280,7 @@ class GenerationSerializer(serializers.ModelSerializer):
 
     @extend_schema_field(MoneyField)
     def get_quote(self, generation: Generation) -> str:
-        return dollars(services.price(generation))
+        return dollars(services_costs.price(generation))
 
     @extend_schema_field(CostSerializer)
     def get_cost(self, generation: Generation) -> dict[str, str]:
@@ -312,7 +315,7 @@ class GenerationSerializer(serializers.ModelSerializer):
         return LookSerializer(decisions.looks(generation), many=True).data
 
     def get_progress(self, generation: Generation) -> int:
-        return services.progress(generation)
+        return percent(generation)
 
 
 class QueuedGenerationSerializer(GenerationSerializer):
@@ -323,7 +326,7 @@ class QueuedGenerationSerializer(GenerationSerializer):
         read_only_fields = fields
 
     def get_warnings(self, generation: Generation) -> list[str]:
-        return services.soft_budget_warnings([generation])
+        return orders.soft_budget_warnings([generation])
 
 
 class CandidateSerializer(serializers.ModelSerializer):
@@ -441,11 +444,11 @@ class QuoteSerializer(serializers.Serializer):
     budgets = FiguresSerializer(many=True, source="figures")
     existing = serializers.SerializerMethodField(help_text="the same video, asked for lately: confirm to pay again")
 
-    def get_currency(self, quote: services.Quote) -> str:
+    def get_currency(self, quote: quotes.Quote) -> str:
         return CURRENCY
 
     @extend_schema_field(LinkSerializer(many=True))
-    def get_existing(self, quote: services.Quote) -> list[dict[str, Any]]:
+    def get_existing(self, quote: quotes.Quote) -> list[dict[str, Any]]:
         return [shown_link(generation, self.context["request"]) for generation in quote.existing]
 
 
@@ -493,7 +496,7 @@ class ApprovedSerializer(ApprovalSerializer):
         read_only_fields = fields
 
     def get_warnings(self, approval: Approval) -> list[str]:
-        return services.soft_budget_warnings(approval.generations.all())
+        return orders.soft_budget_warnings(approval.generations.all())
 
 
 class ApproveFields(Strict):

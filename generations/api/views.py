@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import catalog, decisions, elements, services, trash
+from generations import catalog
 from generations.api import errors  # noqa: F401  # registers them
 from generations.api.filters import ApprovalFilter, ElementFilter, GenerationFilter, VideoFilter
 from generations.api.serializers import (
@@ -46,8 +46,21 @@ from generations.api.serializers import (
     VideoSerializer,
     inputs_schema,
 )
-from generations.inputs import LONGEST_TAG, MOST_TAGS
 from generations.models import Approval, Element, Generation, Priority, Video
+from generations.services import (
+    approvals,
+    decisions,
+    drafts,
+    elements,
+    orders,
+    pauses,
+    queueing,
+    quotes,
+    refusals,
+    trash,
+)
+from generations.services.inputs import LONGEST_TAG, MOST_TAGS
+from generations.services.prices import Prices
 from generations.storage import naming
 from projects import permissions
 from projects.api.base.idempotency import idempotent
@@ -126,7 +139,7 @@ class ElementViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         project = visible_project(self.person, fields.pop("project"))
         permissions.require(self.person, "edit", project)
         if project.archived_at:
-            raise services.Archived(f"{project} is archived: nothing new can be made in it.")
+            raise refusals.Archived(f"{project} is archived: nothing new can be made in it.")
         element = Element(project=project, created_by=self.person, **fields)
         element.full_clean()
         element.save()
@@ -153,7 +166,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     serializer_class = GenerationSerializer
     filterset_class = GenerationFilter
     paged = ("list", "candidates", "events")
-    prices: services.Prices | None = None
+    prices: Prices | None = None
     ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
 
     def get_queryset(self) -> QuerySet[Generation]:
@@ -168,10 +181,10 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         asked = self.valid(NewGeneration)
         if asked["queue"]:
             project = visible_project(self.person, asked["project"])
-            self.prices = services.ask_price(project, endpoint=asked["endpoint"], inputs=asked["inputs"])
+            self.prices = quotes.ask_price(project, endpoint=asked["endpoint"], inputs=asked["inputs"])
 
     @extend_schema(request=NEW_BODY, responses={201: GenerationSerializer, 202: QueuedGenerationSerializer})
-    @services.refusals_told()
+    @queueing.refusals_told()
     @idempotent(before=_ask_price_of_new)
     @transaction.atomic
     def create(self, request: Request) -> Response:
@@ -181,7 +194,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """
         asked = self.valid(NewGeneration)
         project = visible_project(self.person, asked["project"])
-        generation = services.create(
+        generation = drafts.create(
             project,
             endpoint=asked["endpoint"],
             inputs=asked["inputs"],
@@ -191,7 +204,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         )
         if not asked["queue"]:
             return self._row(generation, status.HTTP_201_CREATED)
-        services.queue(generation, by=self.person, confirm=asked["confirm"], told=self.prices)
+        orders.queue(generation, by=self.person, confirm=asked["confirm"], told=self.prices)
         return self._queued(generation)
 
     @extend_schema(request=PATCH_BODY, responses=GenerationSerializer)
@@ -202,7 +215,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         `priority` may be changed until it is submitted, and leaves a request for approval alone.
         """
         generation, changes = self.get_object(), self.valid(GenerationChanges)
-        services.update(
+        drafts.update(
             generation,
             inputs=changes["inputs"] or None,
             tags=changes.get("tags"),
@@ -218,22 +231,22 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """What it would cost, and whether it fits the budgets; nothing is made and nothing is held."""
         asked = self.valid(QuoteRequest)
         project = visible_project(self.person, asked["project"])
-        quote = services.quote(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
+        quote = quotes.quote(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
         return self.shown(quote, QuoteSerializer)
 
     def _ask_price(self, request: Request, pk: UUID) -> None:
-        self.prices = services.ask_prices([self.get_object()])
+        self.prices = quotes.ask_prices([self.get_object()])
 
     @extend_schema(request=Confirmation, responses={202: QueuedGenerationSerializer})
     @action(detail=True, methods=["post"])
-    @services.refusals_told()
+    @queueing.refusals_told()
     @idempotent(before=_ask_price)
     @conditional
     def queue(self, request: Request, pk: UUID) -> Response:
         """Reserves the price and lets the draft into the queue, or asks for an approval: then it is `awaiting_approval`."""
         generation = self.get_object()
         confirm = self.valid(Confirmation)["confirm"]
-        services.queue(generation, by=self.person, confirm=confirm, told=self.prices, expected=self.expected)
+        orders.queue(generation, by=self.person, confirm=confirm, told=self.prices, expected=self.expected)
         return self._queued(generation)
 
     @extend_schema(request=ApproveFields, responses={202: QueuedGenerationSerializer})
@@ -242,7 +255,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def approve(self, request: Request, pk: UUID) -> Response:
         """Approves the request that it waits in, with all others in it: see `approvals/{id}/approve/`."""
         generation = self.get_object()
-        services.approve(services.approval_of(generation), by=self.person, **self.valid(ApproveFields))
+        approvals.approve(approvals.approval_of(generation), by=self.person, **self.valid(ApproveFields))
         return self._queued(generation)
 
     @extend_schema(request=RejectFields, responses=GenerationSerializer)
@@ -251,7 +264,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def reject(self, request: Request, pk: UUID) -> Response:
         """Rejects the request that it waits in, with all others in it: see `approvals/{id}/reject/`."""
         generation = self.get_object()
-        services.reject(services.approval_of(generation), by=self.person, **self.valid(RejectFields))
+        approvals.reject(approvals.approval_of(generation), by=self.person, **self.valid(RejectFields))
         return self._row(generation)
 
     @extend_schema(request=CancelFields, responses=GenerationSerializer)
@@ -265,21 +278,21 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """
         generation = self.get_object()
         reason = self.valid(CancelFields).get("reason", "")
-        services.cancel(generation, by=self.person, reason=reason, expected=self.expected)
+        orders.cancel(generation, by=self.person, reason=reason, expected=self.expected)
         return self._row(generation)
 
     def _ask_price_of_retry(self, request: Request, pk: UUID) -> None:
-        self.prices = services.ask_retry_prices([self.get_object()])
+        self.prices = quotes.ask_retry_prices([self.get_object()])
 
     @extend_schema(request=Confirmation, responses={202: QueuedGenerationSerializer})
     @action(detail=True, methods=["post"])
-    @services.refusals_told()
+    @queueing.refusals_told()
     @idempotent(before=_ask_price_of_retry)
     def retry(self, request: Request, pk: UUID) -> Response:
         """A new, paid generation with the same inputs, which names this one in `retry_of`."""
         generation = self.get_object()
         confirm = self.valid(Confirmation)["confirm"]
-        again = services.retry(generation, by=self.person, confirm=confirm, told=self.prices)
+        again = orders.retry(generation, by=self.person, confirm=confirm, told=self.prices)
         return self._queued(again)
 
     @extend_schema(request=NoFields, responses=GenerationSerializer)
@@ -289,7 +302,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """Marks what is on its way as not wanted; it is paid, and stored, all the same. `want-result/` takes it back."""
         generation = self.get_object()
         self.valid(NoFields)
-        services.ignore_result(generation, by=self.person)
+        drafts.ignore_result(generation, by=self.person)
         return self._row(generation)
 
     @extend_schema(request=NoFields, responses=GenerationSerializer)
@@ -299,7 +312,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         """Takes back that the result is not wanted."""
         generation = self.get_object()
         self.valid(NoFields)
-        services.want_result(generation, by=self.person)
+        drafts.want_result(generation, by=self.person)
         return self._row(generation)
 
     @extend_schema(responses=CandidateSerializer(many=True))
@@ -389,7 +402,7 @@ class ProjectPauseViewSet(Api):
     def pause(self, request: Request, project_id: UUID) -> Response:
         """Nothing of it is submitted any more. What is queued waits, its money stays held; what was submitted goes on."""
         project = visible_project(self.person, project_id)
-        services.pause_project(project, reason=self.valid(ReasonFields)["reason"], by=self.person)
+        pauses.pause_project(project, reason=self.valid(ReasonFields)["reason"], by=self.person)
         return self._row(project_id)
 
     @extend_schema(request=OptionalReasonFields, responses=ProjectSerializer)
@@ -397,7 +410,7 @@ class ProjectPauseViewSet(Api):
     def resume(self, request: Request, project_id: UUID) -> Response:
         """What is queued goes on in turn. What a studio owner paused, only studio owners resume."""
         project = visible_project(self.person, project_id)
-        services.resume_project(project, reason=self.valid(OptionalReasonFields).get("reason", ""), by=self.person)
+        pauses.resume_project(project, reason=self.valid(OptionalReasonFields).get("reason", ""), by=self.person)
         return self._row(project_id)
 
     def _row(self, pk: UUID) -> Response:
@@ -431,7 +444,7 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def approve(self, request: Request, pk: UUID) -> Response:
         """Reserves the frozen price and queues all of it. Where it does not fit the budgets now, it goes on waiting (402)."""
         approval = self.get_object()
-        services.approve(approval, by=self.person, **self.valid(ApproveFields))
+        approvals.approve(approval, by=self.person, **self.valid(ApproveFields))
         return self.shown(self._rows().get(pk=approval.pk), ApprovedSerializer, status.HTTP_202_ACCEPTED)
 
     @extend_schema(request=RejectFields, responses=ApprovalSerializer)
@@ -440,7 +453,7 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def reject(self, request: Request, pk: UUID) -> Response:
         """Makes its generations drafts again, with the comment in their history; nothing was reserved."""
         approval = self.get_object()
-        services.reject(approval, by=self.person, **self.valid(RejectFields))
+        approvals.reject(approval, by=self.person, **self.valid(RejectFields))
         return self._row(approval)
 
     def _row(self, approval: Approval) -> Response:

@@ -10,7 +10,8 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from generations import counters, webhooks
+from generations import counters
+from generations.services import webhooks
 from generations.wavespeed import errors
 from projects.api.base.errors import ApiError, as_api_error, too_large
 from projects.api.base.views import Api

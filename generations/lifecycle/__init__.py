@@ -4,8 +4,9 @@ A step leases its row and commits, does the slow work without a transaction, the
 """
 
 from generations.lifecycle import lost_leases, strays, unexpected
+from generations.lifecycle.account import resume_if_account_is_back
 from generations.lifecycle.adopt import adopt
-from generations.lifecycle.lane import admit, ask_for_worker, resume_if_account_is_back
+from generations.lifecycle.lane import admit, ask_for_worker
 from generations.lifecycle.needs_look import TRIES_UNTIL_LOOK, ask_for_look
 from generations.lifecycle.poll import poll
 from generations.lifecycle.refused import delete as delete_refused

@@ -14,23 +14,19 @@ from django.db.models import F, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 
-from generations import alerts, provider, restored
+from generations.lifecycle import restored
 from generations.lifecycle.timing import RESULTS_LAST, backoff, call_lease, redelivery
 from generations.models import (
     Generation,
     Lane,
-    PauseCause,
     PausedEndpoint,
     PausedProject,
-    PauseEvent,
     ProjectTurn,
     Status,
 )
 from generations.models.lane import FULL_RATE
 from generations.storage import room
-from generations.wavespeed import errors
 from projects.models import Project
-from projects.money import shown
 
 log = structlog.get_logger(__name__)
 
@@ -60,9 +56,6 @@ class Slots:
 
     def have_room_for(self, used: "Slots") -> bool:
         return used.at_once < self.at_once and used.per_minute < self.per_minute
-
-
-# --- Letting in -------------------------------------------------------------------------------------------------------
 
 
 def admit() -> Lease | None:
@@ -99,7 +92,7 @@ def _admit() -> Lease | None:
         lane.save(update_fields=["sent_at"])
     if not _is_open(lane, now) or not limits(lane, now).have_room_for(used(now)):
         return None
-    turn = _turn(_due(now))
+    turn = first_in_turn(_due(now))
     if turn is None:
         return None
     # `submit` renews it before each call, so that the slot of a worker that dies is soon free again.
@@ -158,10 +151,7 @@ def put_back(lease: Lease) -> None:
     Generation.objects.save_leased(lease.pk, lease.token, release=True, next_action_at=timezone.now())
 
 
-# --- Whose turn it is -------------------------------------------------------------------------------------------------
-
-
-def _queued() -> QuerySet[Generation]:
+def queued() -> QuerySet[Generation]:
     """What nothing but the lane itself holds up: neither its project nor its endpoint is paused."""
     paused = list(PausedEndpoint.objects.values_list("endpoint", flat=True))
     return Generation.objects.filter(status=Status.QUEUED).exclude(endpoint__in=paused)
@@ -170,10 +160,10 @@ def _queued() -> QuerySet[Generation]:
 def _due(now: datetime) -> QuerySet[Generation]:
     """The time is compared so that no index of due rows is taken: each project's queue has its own, in the order of turns."""
     is_free = Q(lease_until=None) | Q(lease_until__lt=now)
-    return _queued().alias(due_at=Coalesce("next_action_at", now)).filter(is_free, due_at__lte=now)
+    return queued().alias(due_at=Coalesce("next_action_at", now)).filter(is_free, due_at__lte=now)
 
 
-def _turn(candidates: QuerySet[Generation]) -> Generation | None:
+def first_in_turn(candidates: QuerySet[Generation]) -> Generation | None:
     """The next one: of the project that was let in longest ago, its most urgent, then its oldest."""
     ordered = candidates.order_by("-priority", "queued_at", "pk")
     # No EXISTS: PostgreSQL might make a join of that which reads the whole queue.
@@ -209,9 +199,6 @@ def ask_for_worker() -> bool:
     return Lane.objects.filter(pk=lane.pk, sent_at=lane.sent_at).update(sent_at=now) == 1
 
 
-# --- Too much ---------------------------------------------------------------------------------------------------------
-
-
 @transaction.atomic
 def slow(asked: timedelta = timedelta(0)) -> datetime:
     """The provider said that it is too much: nothing is submitted until the moment that is returned, and then half as much.
@@ -241,83 +228,3 @@ def _wait(lane: Lane, now: datetime) -> timedelta:
 def _least_rate() -> int:
     """The lowest rate that is no lower in effect: with it both limits are one."""
     return -(-FULL_RATE // max(settings.WAVESPEED_VIDEOS_AT_ONCE, settings.WAVESPEED_VIDEOS_PER_MINUTE))
-
-
-# --- The account is refused -------------------------------------------------------------------------------------------
-
-
-def pause_if_account_problem(error: errors.WaveSpeedError, *, needed: int = 0) -> bool:
-    """Pauses the lane unless a call that costs nothing says that it is not the account; True if it is paused.
-
-    `needed` is what the refused request costs, in micro-dollars: a balance that covers it is not what it lacks.
-    """
-    match error:
-        case errors.KeyRefused():
-            if provider.balance() is not None:
-                return False
-            return _pause(
-                PauseCause.KEY_REFUSED,
-                "The provider refuses the studio's API key. Check WAVESPEED_API_KEY; submitting goes on by itself once it is accepted.",
-            )
-        case errors.InsufficientCredits():
-            balance = provider.balance()
-            if balance is not None and balance >= needed > 0:
-                return False
-            return _pause(
-                PauseCause.NO_CREDITS,
-                "The provider's account has not enough credits. Top it up; submitting goes on by itself once they cover the next video.",
-            )
-    return False
-
-
-def resume_if_account_is_back() -> bool:
-    """Ends a pause for the account's sake when a call that costs nothing says that it may; True if it did.
-
-    What a person paused, or a restored backup, waits for a person.
-    """
-    causes = (PauseCause.KEY_REFUSED, PauseCause.NO_CREDITS)
-    lane = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at__isnull=False, paused_cause__in=causes).first()
-    balance = provider.balance() if lane else None
-    if lane is None or balance is None:
-        return False
-    if lane.paused_cause == PauseCause.KEY_REFUSED:
-        return _resume(lane, "The provider accepts the studio's API key again.")
-    turn = _turn(_queued())
-    if balance <= 0 or (turn and balance < (turn.quote or 0)):
-        return False
-    return _resume(lane, f"The provider's account has credits again: {shown(balance)}.")
-
-
-def last_pause_or_resume() -> datetime | None:
-    """Of all submitting: since then the account is as it is now."""
-    events = PauseEvent.objects.filter(project=None, endpoint="").order_by("-at")
-    return events.values_list("at", flat=True).first()
-
-
-@transaction.atomic
-def _pause(cause: PauseCause, reason: str) -> bool:
-    """True also when somebody was faster: the lane is paused."""
-    now = timezone.now()
-    paused = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at=None).update(
-        paused_at=now, paused_cause=cause, paused_reason=reason, paused_by=None
-    )
-    if paused:
-        log.error("lane_paused", reason=reason)
-        PauseEvent.objects.create(is_pause=True, reason=reason, at=now)
-        alerts.lane_paused(reason)
-    elif cause == PauseCause.KEY_REFUSED and not Lane.objects.filter(pk=Lane.WAVESPEED, paused_cause=cause).exists():
-        alerts.key_refused()
-    return True
-
-
-@transaction.atomic
-def _resume(lane: Lane, reason: str) -> bool:
-    """False if it is another pause by now."""
-    resumed = Lane.objects.filter(pk=lane.pk, paused_at=lane.paused_at, paused_cause=lane.paused_cause).update(
-        paused_at=None, paused_cause="", paused_reason="", paused_by=None
-    )
-    if resumed:
-        log.warning("lane_resumed", reason=reason)
-        PauseEvent.objects.create(is_pause=False, reason=reason)
-        alerts.lane_resumed(lane.paused_at, reason)
-    return resumed == 1

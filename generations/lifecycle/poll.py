@@ -8,7 +8,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from generations import failures, provider
-from generations.lifecycle import lane, not_understood
+from generations.lifecycle import account, not_understood
 from generations.lifecycle.adopt import adopt_announced
 from generations.lifecycle.evidence import keep
 from generations.lifecycle.needs_look import NO_LOOK, TRIES_UNTIL_LOOK, ask_for_look
@@ -53,7 +53,7 @@ def poll(pk: uuid.UUID) -> Status | None:
         # Silence, refusals and nonsense say nothing of the video, however long they last.
         is_answer = isinstance(error, errors.NotFound)
         status = _no_verdict(generation, token, str(error), error.exchange, is_answer=is_answer)
-        lane.pause_if_account_problem(error, needed=generation.quote or 0)
+        account.pause_if_account_problem(error, needed=generation.quote or 0)
         return status
     return _take(generation, token, prediction)
 

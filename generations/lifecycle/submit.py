@@ -10,9 +10,9 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from generations import alerts, catalog, counters, failures, provider, restored
+from generations import alerts, catalog, counters, failures, provider
 from generations.catalog.endpoint import InvalidInputs
-from generations.lifecycle import lane
+from generations.lifecycle import account, lane, restored
 from generations.lifecycle.adopt import adopt
 from generations.lifecycle.evidence import accepted, announced, keep, last_post, times_refused
 from generations.lifecycle.lane import Lease
@@ -250,9 +250,9 @@ def _refused(generation: Generation, lease: Lease, error: errors.NotCreated) -> 
 def _is_refused_for_good(generation: Generation, error: errors.WaveSpeedError) -> bool:
     """Whether this request alone was refused three times in the same way. The account's fault does not count: it pauses the lane."""
     refusal = REFUSALS.get(type(error), "")
-    if not refusal or lane.pause_if_account_problem(error, needed=generation.quote or 0):
+    if not refusal or account.pause_if_account_problem(error, needed=generation.quote or 0):
         return False
-    return times_refused(generation.pk, refusal, since=lane.last_pause_or_resume()) >= REFUSALS_UNTIL_FAILED
+    return times_refused(generation.pk, refusal, since=account.last_pause_or_resume()) >= REFUSALS_UNTIL_FAILED
 
 
 def _again(generation: Generation, error: errors.WaveSpeedError | None = None) -> dict[str, Any]:

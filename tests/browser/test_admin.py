@@ -12,8 +12,8 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from generations import services
 from generations.models import Generation, Status
+from generations.services import drafts, orders
 from projects import budgets
 from projects.models import Project, Role
 from tests import factories
@@ -120,18 +120,18 @@ def test_several_shots_are_edited_in_rows(studio: Page, live_server: LiveServer,
 def test_page_follows_what_runs(studio: Page, live_server: LiveServer, coffee: Project, eddie: User) -> None:
     image = factories.source_image(coffee)
     inputs = {"image": str(image.pk), "prompt": "Steam rises"}
-    generation = services.queue(services.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie), by=eddie)
+    generation = orders.queue(drafts.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie), by=eddie)
     studio.goto(f"{live_server.url}/admin/generations/generation/{generation.pk}/change/")
     expect(studio.get_by_text("It waits for a free place at the provider")).to_be_visible()
 
-    services.cancel(generation, by=eddie)
+    orders.cancel(generation, by=eddie)
     expect(studio.get_by_text("It was cancelled before it was sent, and cost nothing.")).to_be_visible(timeout=10_000)
 
 
 @pytest.fixture
 def running(coffee: Project, eddie: User) -> Generation:
     inputs = {"image": str(factories.source_image(coffee).pk), "prompt": "Steam rises"}
-    return services.queue(services.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie), by=eddie)
+    return orders.queue(drafts.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie), by=eddie)
 
 
 def page_of(live_server: LiveServer, generation: Generation) -> str:
@@ -238,7 +238,7 @@ def test_no_page_is_wider_than_the_screen(
 ) -> None:
     image = factories.source_image(coffee)
     inputs = {"image": str(image.pk), "prompt": "Steam" + "m" * 300}
-    generation = services.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie)
+    generation = drafts.create(coffee, endpoint=ENDPOINT, inputs=inputs, by=eddie)
     studio.set_viewport_size({"width": width, "height": 900})
     pages = [
         "",

@@ -35,10 +35,12 @@ from due_work_harness.integrations.django.lifecycle_states import Lifecycle
 from due_work_harness.worker_death import WorkerDied
 from prometheus_client.parser import text_string_to_metric_families
 
-from generations import dispatch, lifecycle, services, tasks, trash
+from generations import dispatch, lifecycle, tasks
 from generations.lifecycle import lane
 from generations.lifecycle.lane import Lease
 from generations.models import Generation, Lane, Status, UnassignedPrediction, Video
+from generations.services import drafts, orders
+from generations.storage.retention import apply_retention, empty
 from generations.timetable import Timetable
 from generations.wavespeed.client import Client
 from kling_studio.metrics import metrics
@@ -87,11 +89,11 @@ def broker() -> StubBroker:
 def draft() -> Generation:
     image = factories.source_image(Studio.project, Studio.owner)
     inputs = {"image": str(image.pk), "prompt": "Steam rises", "duration": 3}
-    return services.create(Studio.project, endpoint=ENDPOINT, inputs=inputs, by=Studio.owner)
+    return drafts.create(Studio.project, endpoint=ENDPOINT, inputs=inputs, by=Studio.owner)
 
 
 def queued() -> Generation:
-    return services.queue(draft(), by=Studio.owner)
+    return orders.queue(draft(), by=Studio.owner)
 
 
 def processing() -> Generation:
@@ -497,7 +499,7 @@ def retention() -> Iterator[Retention]:
         make_non_terminal=undecided,
         make_prunable=thrown_away,
         # REAL PRODUCTION: the actor that the dispatcher sends every hour runs these two.
-        run_retention=lambda: (trash.apply_retention(), trash.empty()),
+        run_retention=lambda: (apply_retention(), empty()),
         # EXTERNAL SEAM: the local storage is the real one.
         # OBSERVE: whether the file is there.
         still_exists=lambda video: default_storage.exists(video.file.name),

@@ -28,14 +28,30 @@ from django.utils import timezone  # noqa: E402
 from dramatiq.brokers.stub import StubBroker  # noqa: E402
 
 import kling_studio.urls  # noqa: E402, F401
-from generations import decisions, dispatch, services  # noqa: E402
-from generations.models import Generation, Lane, Status, UnassignedPrediction  # noqa: E402
+from generations import dispatch  # noqa: E402
+from generations.models import (  # noqa: E402
+    Generation,
+    Lane,
+    Status,
+    UnassignedPrediction,
+)
+from generations.services import (  # noqa: E402
+    decisions,
+    drafts,
+    orders,
+)
 from generations.timetable import Timetable  # noqa: E402
 from projects import budgets  # noqa: E402
-from projects.models import Project, SpendEntry  # noqa: E402
+from projects.models import (  # noqa: E402
+    Project,
+    SpendEntry,
+)
 from tests import factories  # noqa: E402
 from tests.faults import wrong_order  # noqa: E402
-from tests.faults.points import Points, step  # noqa: E402
+from tests.faults.points import (  # noqa: E402
+    Points,
+    step,
+)
 from tests.pipeline import ENDPOINT  # noqa: E402
 from tests.sandbox import SandboxControl  # noqa: E402
 
@@ -54,7 +70,7 @@ def prepare() -> None:
         "duration": 3,
         "sound": False,
     }
-    services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by)
+    drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by)
 
 
 def work(kill_at: int = 0, inputs_are_hidden: bool = False) -> dict[str, Any]:
@@ -78,7 +94,7 @@ def work(kill_at: int = 0, inputs_are_hidden: bool = False) -> dict[str, Any]:
 def queue_the_draft() -> None:
     if draft := Generation.objects.filter(status=Status.DRAFT).first():
         with step("queue"):
-            services.queue(draft, by=draft.requested_by)
+            orders.queue(draft, by=draft.requested_by)
 
 
 def has_ended() -> bool:

@@ -18,9 +18,10 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import decisions, provider, reconcile, services
+from generations import provider, reconcile
 from generations.failures import SENTENCES
 from generations.models import Generation, PausedEndpoint
+from generations.services import decisions, drafts, orders
 from projects.models import Project
 from tests import factories
 from tests.faults.days import live
@@ -270,7 +271,7 @@ TABLE = [
 def draft(project: Project, studio_owner: User, budget: int) -> Generation:
     """The shortest that there is, for $1.26."""
     inputs = {"image": str(factories.source_image(project).pk), "prompt": "Steam rises from the cup", "duration": 3}
-    return services.create(project, endpoint=ENDPOINT, inputs=inputs, by=studio_owner)
+    return drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=studio_owner)
 
 
 def with_its_marks(row: Row) -> Any:
@@ -296,7 +297,7 @@ def test_what_a_user_sees_of_a_fault(
         wavespeed.arm(kind, **parameters)
 
     with time_machine.travel(timezone.now(), tick=True) as traveller:
-        services.queue(draft, by=draft.requested_by)
+        orders.queue(draft, by=draft.requested_by)
         held = money(draft)[0]
         live(traveller, UNTIL_OWNERS_DECIDE if row.end == "unconfirmed" or row.leap else HOURS)
         if row.leap:
@@ -360,7 +361,7 @@ def test_a_refund_that_comes_after_the_charge_is_given_back_by_the_reconciliatio
     wavespeed.arm("task_failed")
     wavespeed.arm("refund_late", seconds=5 * 3600)
     with time_machine.travel(timezone.now(), tick=True) as traveller:
-        services.queue(draft, by=draft.requested_by)
+        orders.queue(draft, by=draft.requested_by)
         live(traveller, HOURS)
         assert money(draft) == (0, PRICE)
 
@@ -376,7 +377,7 @@ def test_a_charge_above_what_was_held_stops_the_endpoint_until_an_owner_has_look
 ) -> None:
     wavespeed.arm("charge_price", price=9.0)
     with time_machine.travel(timezone.now(), tick=True) as traveller:
-        services.queue(draft, by=draft.requested_by)
+        orders.queue(draft, by=draft.requested_by)
         live(traveller, HOURS)
 
     assert money(draft) == (0, 9_000_000)

@@ -11,8 +11,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import provider, services
+from generations import provider
 from generations.models import Exchange, Generation
+from generations.services import orders
 from tests.faults.days import deliver, live
 from tests.generations.conftest import budget, control, draft, make_sandbox, sandbox, wavespeed
 from tests.pipeline import money, until
@@ -55,7 +56,7 @@ def test_what_a_user_sees_of_a_webhook_that_goes_wrong(
     wavespeed.arm(row.fault, **row.parameters)
 
     with time_machine.travel(timezone.now(), tick=True) as traveller:
-        services.queue(draft, by=draft.requested_by)
+        orders.queue(draft, by=draft.requested_by)
         live(traveller, timedelta(minutes=30))
         told = owner_client.get(f"/api/v1/generations/{draft.pk}/").json()
         assert (told["status"], money(draft)) == ("completed", (0, 2_100_000))
@@ -101,7 +102,7 @@ def test_a_webhook_names_what_the_providers_list_hides(
     control.arm("submit_drop_after")
 
     with time_machine.travel(timezone.now(), tick=True) as traveller:
-        services.queue(draft, by=draft.requested_by)
+        orders.queue(draft, by=draft.requested_by)
         live(traveller, timedelta(seconds=1))
         until(lambda: answers(control) == [TAKEN])
         live(traveller, timedelta(minutes=30))

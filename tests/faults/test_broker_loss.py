@@ -22,7 +22,8 @@ GENERATIONS = 100
 PRICE = 1_260_000
 PREPARE = """
 from django.contrib.auth.models import User
-from generations import services
+from generations.services.drafts import create
+from generations.services.orders import queue_many
 from projects.models import Project
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -31,10 +32,10 @@ project = Project.objects.create(name="Coffee", created_by=by)
 factories.budget(project, 1_000_000_000)
 image = str(factories.source_image(project, by).pk)
 drafts = [
-    services.create(project, endpoint=ENDPOINT, inputs={"image": image, "prompt": f"Take {take}", "duration": 3}, by=by)
+    create(project, endpoint=ENDPOINT, inputs={"image": image, "prompt": f"Take {take}", "duration": 3}, by=by)
     for take in range(100)
 ]
-services.queue_many(drafts, by=by)
+queue_many(drafts, by=by)
 """
 BOOKS = """
 import hashlib, json

@@ -162,7 +162,7 @@ def test_a_scaled_out_worker_killed_at_some_points_pays_once_and_keeps_the_video
 
 PREPARE = """
 from django.contrib.auth.models import User
-from generations import services
+from generations.services import drafts, orders
 from projects.models import Project
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -170,7 +170,7 @@ by = User.objects.create_superuser("olive")
 project = Project.objects.create(name="Coffee", created_by=by)
 factories.budget(project, 10_000_000)
 inputs = {"image": str(factories.source_image(project, by).pk), "prompt": "Steam rises", "duration": 3}
-services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
+orders.queue(drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
 """
 
 

@@ -16,7 +16,8 @@ from due_work_harness import (
 )
 from due_work_harness.integrations.django import django_host
 
-from generations import lifecycle, services, tasks
+from generations import lifecycle, tasks
+from generations.services import orders
 from generations.wavespeed.client import Client
 from kling_studio.media import SignedFileSystemStorage
 from tests.faults import due_work
@@ -42,7 +43,7 @@ HANDOFFS = (
     HandoffHistory(
         name="queue",
         arrange=due_work.draft,
-        transition=lambda draft: services.queue(draft, by=Studio.owner),
+        transition=lambda draft: orders.queue(draft, by=Studio.owner),
         observe=due_work.outcome,
     ),
     # At most once: killed between its commit and its request it made nothing, and an owner says so. All the rest must converge.

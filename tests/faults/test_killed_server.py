@@ -19,7 +19,7 @@ PREPARE = """
 from django.contrib.auth.models import User
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
-from generations import services
+from generations.services import drafts, orders
 from projects import budgets
 from projects.models import Project
 from tests import factories
@@ -29,7 +29,7 @@ project = Project.objects.create(name="Coffee", created_by=by)
 factories.budget(project, 10_000_000)
 image = factories.source_image(project, by)
 inputs = {"image": str(image.pk), "prompt": "Steam rises", "duration": 5, "sound": True}
-generation = services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
+generation = orders.queue(drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
 print(generation.pk)
 """
 MONEY = """

@@ -8,8 +8,9 @@ from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.utils import timezone
 
-from generations import lifecycle, provider, services
+from generations import lifecycle, provider
 from generations.models import Generation, Status, UnassignedPrediction, Video
+from generations.services import drafts, orders
 from projects.models import Project
 from tests import factories
 from tests.pipeline import ENDPOINT, list_and_bill_were_read
@@ -44,12 +45,12 @@ def budget(project: Project) -> int:
 def draft(project: Project, editor: User, budget: int) -> Generation:
     image = factories.source_image(project, editor)
     inputs = {"image": str(image.pk), "prompt": "Steam rises from the cup", "duration": 5, "sound": True}
-    return services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+    return drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
 
 
 @pytest.fixture
 def queued(draft: Generation) -> Generation:
-    return services.queue(draft, by=draft.requested_by)
+    return orders.queue(draft, by=draft.requested_by)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from django.contrib.auth.models import User
 from django.core import mail
 from django.utils import timezone
 
-from generations import alerts, dispatch, lifecycle, provider, services
+from generations import alerts, announcements, dispatch, lifecycle, provider
 from generations.models import Generation, Lane, Status
+from generations.services import pauses
 from generations.timetable import Timetable
 from projects import digest, spend
 from projects.models import Alert, AlertKind, Notification, Project, Role
@@ -48,12 +49,12 @@ def ended(project: Project, by: User, status: Status, **fields: object) -> Gener
 def test_who_asked_hears_once_that_the_video_is_ready(
     queued: Generation, editor: User, wavespeed: SandboxControl
 ) -> None:
-    alerts.announce_ended()
+    announcements.announce_ended()
     assert told(editor, AlertKind.ENDED) == []
 
     run_to_end(queued)
-    alerts.announce_ended()
-    alerts.announce_ended()
+    announcements.announce_ended()
+    announcements.announce_ended()
 
     (alert,) = told(editor, AlertKind.ENDED)
     assert alert.title == "Ready: “Steam rises from the cup” in Coffee"
@@ -69,7 +70,7 @@ def test_several_ends_are_one_alert_with_a_link_to_each(project: Project, editor
         ended(project, editor, Status.UNCONFIRMED, prompt="Snow"),
     ]
 
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     (alert,) = told(editor, AlertKind.ENDED)
     assert alert.title == "3 videos are ready, 1 failed, 1 is unconfirmed"
@@ -91,7 +92,7 @@ def test_several_ends_are_one_alert_with_a_link_to_each(project: Project, editor
 def test_a_failure_says_what_happened_and_what_to_do(project: Project, editor: User) -> None:
     ended(project, editor, Status.FAILED, error_code="content_moderation", error_message="the provider's words")
 
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     (alert,) = told(editor, AlertKind.ENDED)
     assert alert.title == "Failed: “Steam” in Coffee"
@@ -105,7 +106,7 @@ def test_an_unconfirmed_one_is_told_and_so_is_its_end(
 ) -> None:
     wavespeed.arm("submit_drop_after")
     submit_next()
-    alerts.announce_ended()
+    announcements.announce_ended()
     queued.refresh_from_db()
     assert queued.status == Status.UNCONFIRMED
     (first,) = told(editor, AlertKind.ENDED)
@@ -113,9 +114,9 @@ def test_an_unconfirmed_one_is_told_and_so_is_its_end(
     assert first.text.startswith("Nobody knows yet whether the provider accepted it. Its money stays held")
 
     assert Generation.objects.move(queued.pk, Status.UNCONFIRMED, Status.PROCESSING)
-    alerts.announce_ended()
+    announcements.announce_ended()
     assert Generation.objects.move(queued.pk, Status.PROCESSING, Status.FAILED, completed_at=timezone.now())
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     assert [alert.title for alert in told(editor, AlertKind.ENDED)] == [
         "Unconfirmed: “Steam rises from the cup” in Coffee",
@@ -125,12 +126,12 @@ def test_an_unconfirmed_one_is_told_and_so_is_its_end(
 
 def test_a_late_success_is_told_after_the_failure_that_it_was(project: Project, editor: User) -> None:
     row = ended(project, editor, Status.FAILED)
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     assert Generation.objects.move(row.pk, Status.FAILED, Status.STORING)
-    alerts.announce_ended()
+    announcements.announce_ended()
     assert Generation.objects.move(row.pk, Status.STORING, Status.COMPLETED, completed_at=timezone.now())
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     titles = [alert.title for alert in told(editor, AlertKind.ENDED)]
     assert titles == ["Failed: “Steam” in Coffee", "Ready: “Steam” in Coffee"]
@@ -141,7 +142,7 @@ def test_everybody_hears_of_their_own(project: Project, editor: User) -> None:
     ended(project, editor, Status.COMPLETED, prompt="Mine")
     ended(project, other, Status.COMPLETED, prompt="Theirs")
 
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     assert [alert.title for alert in told(editor, AlertKind.ENDED)] == ["Ready: “Mine” in Coffee"]
     assert [alert.title for alert in told(other, AlertKind.ENDED)] == ["Ready: “Theirs” in Coffee"]
@@ -153,7 +154,7 @@ def test_a_result_that_nobody_wants_and_people_who_are_switched_off_are_not_told
     ended(project, editor, Status.COMPLETED, result_ignored_at=timezone.now())
     ended(project, factories.member(project, is_active=False), Status.COMPLETED)
 
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     assert Alert.objects.count() == 0
     assert Generation.objects.filter(announced_at=None).count() == 0
@@ -163,7 +164,7 @@ def test_very_many_ends_are_one_alert_with_the_first_links(project: Project, edi
     for _ in range(alerts.LINKS_SHOWN + 1):
         ended(project, editor, Status.COMPLETED)
 
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     (alert,) = told(editor, AlertKind.ENDED)
     assert alert.title == "51 videos are ready"
@@ -175,7 +176,7 @@ def test_the_mail_links_to_each_video(project: Project, editor: User, settings: 
     settings.PUBLIC_URL = "https://studio.example.com"
     rows = [ended(project, editor, Status.COMPLETED) for _ in range(2)]
 
-    alerts.announce_ended()
+    announcements.announce_ended()
     digest.send()
 
     (message,) = mail.outbox
@@ -191,7 +192,7 @@ def test_what_ended_before_the_studio_told_anybody_is_not_told_afterwards(projec
     migration = import_module("generations.migrations.0002_money")
 
     migration.announce_what_had_ended(apps, None)
-    alerts.announce_ended()
+    announcements.announce_ended()
 
     assert Alert.objects.count() == 0
     assert list(Generation.objects.filter(announced_at=None)) == [running]
@@ -222,7 +223,7 @@ def test_the_dispatchers_jobs_tell_and_mail_by_themselves(
 def test_ten_dispatchers_tell_of_each_end_once(project: Project, editor: User) -> None:
     rows = [ended(project, editor, Status.COMPLETED, prompt=f"Take {n}") for n in range(20)]
 
-    assert at_once([alerts.announce_ended] * 10) == [None] * 10
+    assert at_once([announcements.announce_ended] * 10) == [None] * 10
 
     links = [path for alert in told(editor, AlertKind.ENDED) for _, path in alert.links]
     assert sorted(links) == sorted(f"/admin/generations/generation/{row.pk}/change/" for row in rows)
@@ -247,7 +248,7 @@ def test_a_lane_paused_for_want_of_credits_is_told_to_studio_owners_once_per_pau
     assert told(editor, AlertKind.LANE_PAUSED) == []
     assert len(told(studio_owner, AlertKind.LANE_PAUSED)) == 1
 
-    services.resume_lane(by=studio_owner)
+    pauses.resume_lane(by=studio_owner)
     alerts.lane_paused("It is open again, so there is nothing to tell.")
     Lane.objects.update(paused_at=timezone.now())
     alerts.lane_paused("Once more.")

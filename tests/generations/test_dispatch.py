@@ -14,8 +14,9 @@ from django.utils import timezone
 from dramatiq.errors import ConnectionClosed
 from structlog.testing import capture_logs
 
-from generations import dispatch, lifecycle, services, tasks
+from generations import dispatch, lifecycle, tasks
 from generations.models import Generation, Status, UnassignedPrediction
+from generations.services import drafts, orders
 from generations.timetable import Timetable
 from projects.models import Project
 from tests import factories
@@ -37,7 +38,7 @@ def queued_ones() -> list[Generation]:
     made = []
     for take in range(3):
         inputs = {"image": image, "prompt": f"Take {take}", "duration": 3}
-        made.append(services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by))
+        made.append(orders.queue(drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by))
     return made
 
 

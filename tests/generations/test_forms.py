@@ -7,9 +7,10 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from generations import lifecycle, provider, services
+from generations import lifecycle, provider
 from generations.lifecycle.needs_look import TRIES_UNTIL_LOOK
 from generations.models import Exchange, Generation, Status
+from generations.services import drafts, orders
 from generations.wavespeed import errors
 from projects.models import Alert, AlertKind
 from tests import factories
@@ -104,13 +105,13 @@ def test_what_is_not_understood_is_told_within_minutes_and_frees_its_slot(
     look_often(processing, 3)
     assert kept.count() == TRIES_UNTIL_LOOK
     # The next one is let in.
-    other = services.create(
+    other = drafts.create(
         processing.project,
         endpoint=ENDPOINT,
         inputs={"image": str(factories.source_image(processing.project).pk), "prompt": "Another"},
         by=processing.requested_by,
     )
-    services.queue(other, by=other.requested_by)
+    orders.queue(other, by=other.requested_by)
     submit_next()
     # And once it is understood, all is well.
     wavespeed.disarm()

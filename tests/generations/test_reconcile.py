@@ -16,12 +16,14 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
-from generations import dispatch, lifecycle, provider, reconcile, services
+from generations import dispatch, lifecycle, provider, reconcile
 from generations.models import Generation, Lane, PausedEndpoint, Reconciliation, Status, UnassignedPrediction
+from generations.services import drafts, orders, pauses, reconciliations
+from generations.services.inputs import inputs_of
 from projects import budgets, spend
 from projects.models import Alert, AlertKind, BudgetPeriod, Project, SpendEntry, SpendLine, Studio
 from tests import factories, pipeline
-from tests.generations.test_unassigned import show_nothing_in_the_list
+from tests.generations.lifecycle.test_unassigned import show_nothing_in_the_list
 from tests.pipeline import ENDPOINT, booked, run_to_end, submit_next, until
 from tests.sandbox import SandboxControl
 from tests.threads import at_once, one_test_at_a_time
@@ -41,7 +43,7 @@ def made(project: Project, prompt: str) -> Generation:
     image = project.source_images.first() or factories.source_image(project)
     inputs = {"image": str(image.pk), "prompt": prompt, "duration": 5}
     by = project.created_by
-    return services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
+    return orders.queue(drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
 
 
 def ended(project: Project, prompt: str, wavespeed: SandboxControl, **faults: dict[str, Any]) -> Generation:
@@ -259,7 +261,7 @@ def test_a_generation_that_was_never_booked_is_told_and_stops_nothing(
     four: list[Generation], project: Project, wavespeed: SandboxControl
 ) -> None:
     by = project.created_by
-    unbooked = services.create(project, endpoint=ENDPOINT, inputs=services.inputs_of(four[0]), by=by)
+    unbooked = drafts.create(project, endpoint=ENDPOINT, inputs=inputs_of(four[0]), by=by)
     prediction = provider.client().submit(ENDPOINT, {"image": "https://example.com/a.jpg", "prompt": "unbooked"}).id
     Generation.objects.filter(pk=unbooked.pk).update(
         status=Status.COMPLETED, submitted_at=timezone.now(), prediction_id=prediction
@@ -621,8 +623,8 @@ def test_a_studio_that_never_submitted_is_not_reconciled(draft: Generation) -> N
 
 def test_only_studio_owners_reconcile_by_hand(project: Project) -> None:
     with pytest.raises(PermissionDenied):
-        services.reconcile_now(by=factories.member(project, "owner"))
-    assert services.reconcile_now(by=project.created_by).started_by == project.created_by
+        reconciliations.reconcile_now(by=factories.member(project, "owner"))
+    assert reconciliations.reconcile_now(by=project.created_by).started_by == project.created_by
 
 
 # --- At the same time -------------------------------------------------------------------------------------------------
@@ -747,7 +749,7 @@ def test_a_charge_above_its_reservation_lands_and_pauses_its_endpoint_alone(
     Generation.objects.filter(pk=other.pk).update(status=Status.FAILED)
     assert lifecycle.ask_for_worker() is False
 
-    services.resume_endpoint(ENDPOINT, by=project.created_by)
+    pauses.resume_endpoint(ENDPOINT, by=project.created_by)
     run_to_end(waiting)
     assert waiting.status == Status.COMPLETED
     # What was settled before does not pause it again.
@@ -769,7 +771,7 @@ def test_a_bill_that_turns_out_dearer_at_the_settlement_pauses_too(
 
 def test_owners_pause_and_resume_an_endpoint(project: Project, budget: int, wavespeed: SandboxControl) -> None:
     owner = project.created_by
-    services.pause_endpoint(ENDPOINT, reason="The looks are off.", by=owner)
+    pauses.pause_endpoint(ENDPOINT, reason="The looks are off.", by=owner)
     assert (PausedEndpoint.objects.get().reason, PausedEndpoint.objects.get().paused_by) == (
         "The looks are off.",
         owner,
@@ -777,7 +779,7 @@ def test_owners_pause_and_resume_an_endpoint(project: Project, budget: int, wave
     made(project, "waits")
     assert lifecycle.admit() is None
     with pytest.raises(PermissionDenied):
-        services.resume_endpoint(ENDPOINT, by=factories.member(project, "owner"))
-    services.resume_endpoint(ENDPOINT, by=owner)
+        pauses.resume_endpoint(ENDPOINT, by=factories.member(project, "owner"))
+    pauses.resume_endpoint(ENDPOINT, by=owner)
     assert lifecycle.admit() is not None
     provider.client.cache_clear()

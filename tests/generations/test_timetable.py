@@ -10,9 +10,9 @@ import time_machine
 from django.utils import timezone
 
 from generations import dispatch, lifecycle
+from generations.lifecycle.wrong_clock import Watch
 from generations.models import Generation, Lane, Status
 from generations.timetable import Timetable
-from generations.wrong_clock import Watch
 from projects.models import Project
 from tests import factories
 from tests.pipeline import ENDPOINT, until

@@ -1,4 +1,4 @@
-"""`manage.py backup` and `manage.py restore` of a studio on SQLite. What follows a restore: tests/generations/test_restored.py."""
+"""`manage.py backup` and `manage.py restore` of a studio on SQLite. What follows: tests/generations/lifecycle/test_restored.py."""
 
 import sqlite3
 import threading
@@ -10,7 +10,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 
-from generations import restored
+from generations.lifecycle import restored
 from generations.models import Lane, PauseCause, Process
 from projects.models import Project
 from tests import factories

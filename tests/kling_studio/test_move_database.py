@@ -8,7 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from generations import restored
+from generations.lifecycle import restored
 from generations.models import Generation, Lane, Process
 from kling_studio import stopped
 from projects.models import Project

@@ -8,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from generations import services
 from generations.models import Generation
+from generations.services import drafts
 from projects.models import Budget, Membership
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -42,7 +42,7 @@ def admin(world: World) -> Client:
 @pytest.fixture
 def own(world: World, otto: User) -> Generation:
     inputs = {"image": str(world.rows["other image"].pk), "prompt": "Mine", "duration": 3}
-    return services.create(world.other, endpoint=ENDPOINT, inputs=inputs, by=otto)
+    return drafts.create(world.other, endpoint=ENDPOINT, inputs=inputs, by=otto)
 
 
 def same_as_for_nothing(api: APIClient, method: str, path: str, body: dict[str, Any], theirs: Any) -> int:

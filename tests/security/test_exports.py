@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from django.utils import timezone
 from openpyxl import load_workbook
 
-from generations import services
 from generations.models import Generation, Status
+from generations.services import drafts
 from projects import spend
 from projects.models import Project, Role
 from tests import factories
@@ -64,7 +64,7 @@ def books(owner: User) -> list[Project]:
         image.tags = [name]
         image.save()
         inputs = {"image": str(image.pk), "prompt": name, "duration": 3}
-        made = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=member)
+        made = drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=member)
         Generation.objects.filter(pk=made.pk).update(
             tags=[name], status=Status.COMPLETED, prediction_id=f"={number}", submitted_at=timezone.now()
         )

@@ -20,7 +20,6 @@ from django.utils.http import urlsafe_base64_encode
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
-from generations import services
 from generations.models import (
     Approval,
     Element,
@@ -35,6 +34,7 @@ from generations.models import (
     UnassignedPrediction,
     Video,
 )
+from generations.services import drafts, orders
 from projects import budgets, members, permissions
 from projects.models import Alert, AlertKind, Membership, Notification, Project, Role, Studio
 from tests import factories
@@ -142,7 +142,7 @@ def _add_pictures(world: World, text: Callable[[str], str]) -> None:
 def _add_generations(world: World, text: Callable[[str], str]) -> None:
     draft = generation(world, text("Draft"))
     asked = generation(world, text("Asked"), duration=8)
-    services.queue(asked, by=world.people[EDITOR])
+    orders.queue(asked, by=world.people[EDITOR])
     failed = generation(world, text("Failed"), Status.FAILED, error_code="task_failed", error_message=text("Provider"))
     done = generation(
         world,
@@ -203,7 +203,7 @@ def _add_generations(world: World, text: Callable[[str], str]) -> None:
 def generation(world: World, prompt: str, status: Status = Status.DRAFT, **changes: Any) -> Generation:
     duration = changes.pop("duration", 3)
     inputs = {"image": str(world.rows["projects.sourceimage"].pk), "prompt": prompt[:2000], "duration": duration}
-    row = services.create(
+    row = drafts.create(
         world.project,
         endpoint=ENDPOINT,
         inputs=inputs,

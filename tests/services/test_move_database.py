@@ -22,7 +22,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.utils import timezone
 call_command("migrate", verbosity=0)
-from generations import services
+from generations.services import drafts, orders
 from knox.models import AuthToken
 from projects import budgets
 from projects.models import Project, Role
@@ -38,9 +38,9 @@ factories.member(project, Role.EDITOR, username="eddie")
 def make(prompt):
     image = str(factories.source_image(project, by).pk)
     inputs = {"image": image, "prompt": prompt, "duration": 3}
-    return services.create(project, endpoint=pipeline.ENDPOINT, inputs=inputs, by=by, tags=["cup", "ünïcode"])
+    return drafts.create(project, endpoint=pipeline.ENDPOINT, inputs=inputs, by=by, tags=["cup", "ünïcode"])
 def queue(prompt):
-    return services.queue(make(prompt), by=by)
+    return orders.queue(make(prompt), by=by)
 pipeline.run_to_end(queue("completed"))
 storing = queue("storing")
 pipeline.submit_next()

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.services, pytest.mark.timeout(900), one_at_a_time]
 PATIENCE = 240
 PREPARE = """
 from django.contrib.auth.models import User
-from generations import services
+from generations.services import drafts, orders
 from knox.models import AuthToken
 from projects.models import Project
 from tests import factories
@@ -34,7 +34,7 @@ factories.budget(project, 20_000_000)
 for take in range({count}):
     image = str(factories.source_image(project, by).pk)
     inputs = {{"image": image, "prompt": f"Take {{take}}", "duration": 3}}
-    services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
+    orders.queue(drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
 print(AuthToken.objects.create(user=by)[1])
 """
 
@@ -148,12 +148,12 @@ def test_slow_downloads_never_delay_polls(studio: Studio, control: SandboxContro
 
 LATE = """
 from django.contrib.auth.models import User
-from generations import services
+from generations.services import drafts, orders
 from projects.models import Project, SourceImage
 from tests.pipeline import ENDPOINT
 by, project = User.objects.get(username="olive"), Project.objects.get()
 inputs = {"image": str(SourceImage.objects.first().pk), "prompt": "Late", "duration": 3}
-services.queue(services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
+orders.queue(drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by), by=by)
 """
 
 

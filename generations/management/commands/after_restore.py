@@ -2,8 +2,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from generations import after_restore
-from generations.after_restore import Finding, Report
+from generations.services import after_restore
+from generations.services.after_restore import Finding, Report
 from generations.wavespeed import errors
 
 AGAIN = 2

@@ -12,9 +12,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 from PIL import Image
 
-from generations import services
 from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation, Status, Video
+from generations.services import drafts, orders, quotes
 from kling_studio import embedded, progress
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image, location, what_now, whole_number
 from kling_studio.startup import require_no_check_errors
@@ -67,12 +67,12 @@ class Command(BaseCommand):
             "sound": True,
         }
         try:
-            quote = services.quote(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=user)
+            quote = quotes.quote(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=user)
             self.stdout.write(
                 f"Imported {path.name}. The quote for {options['duration']} seconds with sound: {shown(quote.amount)}."
             )
-            draft = services.create(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=user)
-            return services.queue(draft, by=user)
+            draft = drafts.create(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=user)
+            return orders.queue(draft, by=user)
         except (InvalidInputs, spend.SpendRefused) as error:
             raise CommandError(str(error)) from error
 

@@ -11,9 +11,11 @@ from django.core.files.storage import default_storage
 from django.core.management.base import BaseCommand, CommandError
 from django.db.models import Q
 
-from generations import failures, services
+from generations import failures
 from generations.catalog import endpoint
 from generations.models import Generation, Status
+from generations.services import drafts, orders, refusals
+from generations.services.inputs import is_uuid
 from kling_studio import embedded, progress
 from kling_studio.startup import require_no_check_errors
 from projects import source_images
@@ -65,11 +67,11 @@ class Command(BaseCommand):
             }
             if options["end_image"]:
                 inputs["end_image"] = str(add_image(project, options["end_image"], user))
-            draft = services.create(project, endpoint=options["endpoint"], inputs=inputs, by=user)
-            return services.queue(draft, by=user, confirm=options["confirm"])
-        except services.NeedsConfirmation as error:
+            draft = drafts.create(project, endpoint=options["endpoint"], inputs=inputs, by=user)
+            return orders.queue(draft, by=user, confirm=options["confirm"])
+        except refusals.NeedsConfirmation as error:
             raise CommandError(f"{error} (--confirm)") from error
-        except (ImageRefused, endpoint.InvalidInputs, SpendRefused, services.Refused, PermissionDenied) as error:
+        except (ImageRefused, endpoint.InvalidInputs, SpendRefused, refusals.Refused, PermissionDenied) as error:
             raise CommandError(str(error)) from error
 
 
@@ -82,9 +84,7 @@ def find_user(username: str) -> User:
 
 def find_project(name: str) -> Project:
     matches = Project.objects.filter(archived_at=None)
-    project = matches.filter(Q(name=name)).first() or (
-        matches.filter(pk=name).first() if services.is_uuid(name) else None
-    )
+    project = matches.filter(Q(name=name)).first() or (matches.filter(pk=name).first() if is_uuid(name) else None)
     if project is None:
         known = ", ".join(matches.values_list("name", flat=True)[:10]) or "none yet"
         raise CommandError(f"There is no project “{name}”. Projects: {known}.")

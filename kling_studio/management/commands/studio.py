@@ -11,8 +11,8 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from generations import services
 from generations.models import Generation, Status
+from generations.services import drafts, orders
 from kling_studio import embedded, progress
 from kling_studio.management.commands.demo import BUDGET, PHOTO, PROMPT, cropped
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image
@@ -98,7 +98,7 @@ def _queue(project: Project, admin: User, photo: Path, prompt: str, *, duration:
     with tempfile.TemporaryDirectory() as folder:
         image = add_image(project, cropped(photo, Path(folder)), admin)
     inputs = {"image": str(image), "prompt": prompt, "duration": duration, "sound": True}
-    return services.queue(services.create(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=admin), by=admin)
+    return orders.queue(drafts.create(project, endpoint=DEFAULT_ENDPOINT, inputs=inputs, by=admin), by=admin)
 
 
 def _address(host: str, port: int) -> str:

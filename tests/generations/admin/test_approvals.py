@@ -7,10 +7,11 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.urls import reverse
 
-from generations import services
 from generations.admin.confirmation import Kind
 from generations.admin.generations import confirm_url
 from generations.models import Approval, Generation, Status
+from generations.services import approvals, orders
+from generations.services.drafts import create
 from projects import budgets
 from projects.models import Project, Role
 from tests import factories
@@ -47,7 +48,7 @@ def drafts(project: Project, editor: User) -> Callable[[int], list[Generation]]:
 
     def make(count: int) -> list[Generation]:
         return [
-            services.create(
+            create(
                 project,
                 endpoint=ENDPOINT,
                 inputs={"image": str(image.pk), "prompt": f"Take <b>{n}</b>", "duration": 5},
@@ -61,7 +62,7 @@ def drafts(project: Project, editor: User) -> Callable[[int], list[Generation]]:
 
 @pytest.fixture
 def asked(drafts: Callable[[int], list[Generation]], editor: User) -> Approval:
-    return services.approval_of(services.queue_many(drafts(3), by=editor)[0])
+    return approvals.approval_of(orders.queue_many(drafts(3), by=editor)[0])
 
 
 # --- Asking -----------------------------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ def test_retries_together_are_priced_together(
 ) -> None:
     made = drafts(3)
     for draft in made:
-        services.cancel(draft, by=editor)
+        orders.cancel(draft, by=editor)
     url = confirm_url(Kind.RETRY, [draft.pk for draft in made])
 
     response = editor_client.post(url, {"retries_seen": "0"}, follow=True)
@@ -234,7 +235,7 @@ def test_a_stranger_finds_nothing(asked: Approval) -> None:
 def test_new_twins_are_asked_about(
     asked: Approval, anna_client: Client, editor: User, drafts: Callable[[int], list[Generation]]
 ) -> None:
-    services.queue(drafts(1)[0], by=editor, confirm=True)
+    orders.queue(drafts(1)[0], by=editor, confirm=True)
 
     response = anna_client.post(page(asked), {"_approve": "1", "comment": "Go"})
 
@@ -316,7 +317,7 @@ def test_the_list_asks_as_often_for_one_as_for_thirty(
     project.refresh_from_db()
     for draft in drafts(30):
         draft.project = project
-        services.queue(draft, by=editor)
+        orders.queue(draft, by=editor)
 
     with django_assert_max_num_queries(20):
         assert owner_client.get(LIST).context["cl"].result_count == 30

@@ -14,10 +14,12 @@ from django.utils import timezone
 from django.utils.html import escape
 from rest_framework.test import APIClient
 
-from generations import failures, services
+from generations import failures
 from generations.admin.confirmation import Kind
 from generations.admin.generations import confirm_url
 from generations.models import Exchange, Generation, GenerationEvent, Status, Video
+from generations.services import approvals, orders
+from generations.services.drafts import create
 from generations.storage import naming
 from projects import budgets
 from projects.models import Enforcement, Period, Project, Role, SourceImage
@@ -57,7 +59,7 @@ def image(project: Project, editor: User) -> SourceImage:
 def new_draft(project: Project, editor: User, image: SourceImage) -> Callable[..., Generation]:
     def make(prompt: str = "Steam rises", **inputs: Any) -> Generation:
         values = {"image": str(image.pk), "prompt": prompt, "duration": 5, **inputs}
-        return services.create(project, endpoint=ENDPOINT, inputs=values, by=editor)
+        return create(project, endpoint=ENDPOINT, inputs=values, by=editor)
 
     return make
 
@@ -171,7 +173,7 @@ def test_form_does_not_change_what_is_queued(
     editor_client: Client, new_draft: Callable[..., Generation], image: SourceImage, project: Project
 ) -> None:
     factories.budget(project, 10_000_000)
-    queued = services.queue(new_draft(), by=project.created_by)
+    queued = orders.queue(new_draft(), by=project.created_by)
     response = editor_client.post(page_of(queued), fields(image, prompt="Beans fall"), follow=True)
 
     queued.refresh_from_db()
@@ -265,7 +267,7 @@ def test_confirmation_asks_before_the_same_video_again(
     editor_client: Client, project: Project, editor: User, new_draft: Callable[..., Generation]
 ) -> None:
     factories.budget(project, 10_000_000)
-    first = services.queue(new_draft(), by=editor)
+    first = orders.queue(new_draft(), by=editor)
     url = confirm_url(Kind.GENERATE, [new_draft().pk])
     asked = editor_client.post(url)
 
@@ -280,7 +282,7 @@ def test_confirmation_names_what_is_no_draft(
     editor_client: Client, project: Project, editor: User, new_draft: Callable[..., Generation]
 ) -> None:
     factories.budget(project, 10_000_000)
-    queued, draft = services.queue(new_draft(), by=editor), new_draft("Beans fall")
+    queued, draft = orders.queue(new_draft(), by=editor), new_draft("Beans fall")
     url = confirm_url(Kind.GENERATE, [queued.pk, draft.pk])
 
     assert editor_client.get(url).context["plan"].problems == ["“Steam rises” is queued: only drafts can be generated."]
@@ -311,7 +313,7 @@ def test_retry_of_what_runs_is_refused(
     editor_client: Client, project: Project, editor: User, new_draft: Callable[..., Generation]
 ) -> None:
     factories.budget(project, 10_000_000)
-    queued = services.queue(new_draft(), by=editor)
+    queued = orders.queue(new_draft(), by=editor)
     response = editor_client.post(confirm_url(Kind.RETRY, [queued.pk]))
 
     assert told(response)[0].startswith("It is queued; only a failed, cancelled or completed one can be retried")
@@ -343,7 +345,7 @@ def test_cancel_action_counts_and_says_why_not(
     editor_client: Client, project: Project, editor: User, new_draft: Callable[..., Generation]
 ) -> None:
     factories.budget(project, 10_000_000)
-    queued = services.queue(new_draft(), by=editor)
+    queued = orders.queue(new_draft(), by=editor)
     processing = become(new_draft("Beans fall"), Status.PROCESSING, submitted_at=timezone.now())
     chosen = {"action": "cancel", "_selected_action": [str(queued.pk), str(processing.pk)], "sure": "1"}
     messages = told(editor_client.post(LIST, chosen, follow=True))
@@ -357,7 +359,7 @@ def test_cancelling_several_asks_first_and_names_them(
     editor_client: Client, editor: User, project: Project, new_draft: Callable[..., Generation]
 ) -> None:
     factories.budget(project, 10_000_000)
-    queued = services.queue_many([new_draft(), new_draft("Beans fall")], by=editor)
+    queued = orders.queue_many([new_draft(), new_draft("Beans fall")], by=editor)
     chosen = {"action": "cancel", "_selected_action": [str(each.pk) for each in queued]}
     asked = text_of(editor_client.post(LIST, chosen))
 
@@ -608,7 +610,7 @@ def test_list_finds_and_filters(
     editor_client: Client, project: Project, editor: User, new_draft: Callable[..., Generation]
 ) -> None:
     factories.budget(project, 10_000_000)
-    services.queue(new_draft("Beans fall"), by=editor)
+    orders.queue(new_draft("Beans fall"), by=editor)
     new_draft("Steam rises")
 
     def found(query: str) -> list[str]:
@@ -636,7 +638,7 @@ def test_form_takes_tags_between_commas_and_shows_them_again(
     made.refresh_from_db()
     assert (made.tags, made.prompt) == (["launch", "&c"], "Steam rises")
 
-    services.queue(made, by=made.requested_by)
+    orders.queue(made, by=made.requested_by)
     assert "<dt>Tags</dt><dd>launch, &amp;c</dd>" in text_of(editor_client.get(page_of(made)))
 
 
@@ -678,7 +680,7 @@ def test_who_approves_is_warned_of_a_soft_budget(
     factories.budget(project, 1_000_000, enforcement=Enforcement.SOFT)
     Project.objects.filter(pk=project.pk).update(approval_above=0)
     draft = new_draft()
-    approval = services.approval_of(services.queue(draft, by=draft.requested_by))
+    approval = approvals.approval_of(orders.queue(draft, by=draft.requested_by))
 
     answer = owner_client.post(reverse("admin:generations_approval_change", args=[approval.pk]), follow=True)
 

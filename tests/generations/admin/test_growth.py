@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from generations import services
 from generations.models import Approval, Generation, Status, Video
+from generations.services import drafts
 from projects.models import Membership, Project, Role
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -34,7 +34,7 @@ def filled(studio_owner: User) -> Project:
     factories.source_image(project)
     inputs = {"image": str(image.pk), "prompt": "Steam rises"}
     for _ in range(3):
-        services.create(project, endpoint=ENDPOINT, inputs=inputs, by=studio_owner)
+        drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=studio_owner)
     return project
 
 

@@ -10,9 +10,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import lifecycle, services
+from generations import lifecycle
 from generations.lifecycle import lane
 from generations.models import Generation, Lane, PauseCause, PausedEndpoint, PausedProject, Priority, Status
+from generations.services import pauses
 from projects.models import Project, Role
 from tests import factories
 from tests.generations.conftest import ENDPOINT
@@ -92,7 +93,7 @@ def test_the_page_shows_who_waits_in_the_order_of_their_turns(
     lease = lifecycle.admit()
     assert lease
     Generation.objects.filter(pk=lease.pk).update(lease_until=None)
-    services.pause_project(paused, reason="The label changes.", by=studio_owner)
+    pauses.pause_project(paused, reason="The label changes.", by=studio_owner)
 
     response = owner_client.get(LANE)
 
@@ -119,7 +120,7 @@ def test_the_page_asks_the_database_as_often_for_one_project_as_for_thirty(
             queued_at=timezone.now(), next_action_at=timezone.now(),
         )  # fmt: skip
         if each % 3 == 0:
-            services.pause_project(project, reason="Not now.", by=studio_owner)
+            pauses.pause_project(project, reason="Not now.", by=studio_owner)
 
     with CaptureQueriesContext(connection) as many:
         owner_client.get(LANE)
@@ -243,7 +244,7 @@ def test_a_project_that_one_does_not_see_is_not_there(project: Project, client: 
 def test_the_studios_pause_offers_no_button_to_a_projects_owner(
     manager: Client, project: Project, studio_owner: User
 ) -> None:
-    services.pause_project(project, reason="The invoice is open.", by=studio_owner)
+    pauses.pause_project(project, reason="The invoice is open.", by=studio_owner)
 
     shown = text_of(manager.get(page_of(project)))
 
@@ -255,7 +256,7 @@ def test_the_studios_pause_offers_no_button_to_a_projects_owner(
 def test_a_queued_generation_says_what_holds_it_up(
     editor_client: Client, queued: Generation, studio_owner: User
 ) -> None:
-    services.pause_project(queued.project, reason="The invoice is open.", by=studio_owner)
+    pauses.pause_project(queued.project, reason="The invoice is open.", by=studio_owner)
 
     shown = text_of(editor_client.get(reverse("admin:generations_generation_change", args=[queued.pk])))
 

@@ -13,7 +13,6 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import services
 from generations.models import (
     Exchange,
     Generation,
@@ -26,6 +25,7 @@ from generations.models import (
     Status,
     UnassignedPrediction,
 )
+from generations.services import drafts
 from projects.models import Project
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -42,7 +42,7 @@ def running(db: None) -> Process:
 
 def make(project: Project, by: User, status: Status, prompt: str = "Steam rises", **fields: Any) -> Generation:
     inputs = {"image": str(factories.source_image(project, by).pk), "prompt": prompt}
-    generation = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=by)
+    generation = drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=by)
     Generation.objects.filter(pk=generation.pk).update(status=status, **fields)
     generation.refresh_from_db()
     return generation

@@ -9,8 +9,8 @@ from django.urls import reverse
 from django_dramatiq.models import Task
 from knox.models import AuthToken
 
-from generations import services
 from generations.models import Generation, Lane, Status
+from generations.services import drafts, orders
 from projects.models import Project, Role
 from tests import factories
 from tests.pipeline import ENDPOINT
@@ -67,9 +67,9 @@ def test_index_shows_what_runs_waits_and_failed(editor_client: Client, editor: U
     image = factories.source_image(project, editor)
     for prompt, status in (("Runs", Status.PROCESSING), ("Waits", Status.QUEUED), ("Is a draft", Status.DRAFT)):
         inputs = {"image": str(image.pk), "prompt": prompt}
-        generation = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+        generation = drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
         if status != Status.DRAFT:
-            services.queue(generation, by=editor)
+            orders.queue(generation, by=editor)
         Generation.objects.filter(pk=generation.pk).update(status=status)
     context = editor_client.get(INDEX).context
 
@@ -215,9 +215,9 @@ def test_what_i_asked_approval_for_stands_on_home_with_who_can_approve(
     Project.objects.filter(pk=project.pk).update(approval_above=1_000_000)
     project.refresh_from_db()
     inputs = {"image": str(factories.source_image(project).pk), "prompt": "Steam rises"}
-    draft = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+    draft = drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
     assert "You asked for approval" not in text_of(editor_client.get(INDEX))
-    asked = services.queue(draft, by=editor)
+    asked = orders.queue(draft, by=editor)
 
     shown = text_of(editor_client.get(INDEX))
     assert "You asked for approval" in shown

@@ -9,11 +9,12 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from generations import trash
 from generations.models import Generation, Status, Video
+from generations.services import trash
+from generations.storage import retention
 from projects.models import Project, Role, SourceImage
 from tests import factories
-from tests.generations.test_trash import stored_video
+from tests.generations.services.test_trash import stored_video
 
 VIDEOS = reverse("admin:generations_video_changelist")
 PICTURES = reverse("admin:projects_sourceimage_changelist")
@@ -55,7 +56,7 @@ def test_a_video_goes_to_the_trash_and_comes_back(editor_client: Client, video: 
 def test_what_is_left_of_a_deleted_video_is_shown(editor_client: Client, video: Video, editor: User) -> None:
     trash.trash(video, by=editor)
     Video.objects.update(trashed_at=timezone.now() - timedelta(days=31))
-    trash.empty()
+    retention.empty()
 
     for url in (page(video), reverse("admin:generations_generation_change", args=[video.generation_id])):
         text = shown(editor_client, url)
@@ -102,7 +103,7 @@ def test_a_picture_goes_comes_back_and_is_deleted(editor_client: Client, project
 
     editor_client.post(PICTURES, {"action": "move_to_trash", "_selected_action": [image.pk], "sure": "1"})
     SourceImage.objects.update(trashed_at=timezone.now() - timedelta(days=31))
-    assert trash.empty() == 1
+    assert retention.empty() == 1
     text = shown(editor_client, url)
     assert "Its files were deleted on" in text
     assert "Bring back" not in text
@@ -112,7 +113,7 @@ def test_a_picture_goes_comes_back_and_is_deleted(editor_client: Client, project
 def test_a_generation_of_a_deleted_picture_still_shows(editor_client: Client, draft: Generation, editor: User) -> None:
     SourceImage.objects.update(trashed_at=timezone.now() - timedelta(days=31))
     Generation.objects.update(status=Status.CANCELLED)
-    trash.empty()
+    retention.empty()
 
     assert shown(editor_client, reverse("admin:generations_generation_change", args=[draft.pk]))
     assert shown(editor_client, reverse("admin:generations_generation_changelist"))

@@ -7,8 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generations import services
 from generations.models import Approval, Generation, Status
+from generations.services import orders
 from projects import budgets
 from projects.models import Alert, AlertKind, Project, Role
 from tests import factories
@@ -204,7 +204,7 @@ def test_a_refusal_is_told_once_after_everything_is_rolled_back(
     else:
         draft = api.post(GENERATIONS, body).json()
         if route == "retry":
-            services.cancel(Generation.objects.get(), by=editor)
+            orders.cancel(Generation.objects.get(), by=editor)
         response = api.post(f"{GENERATIONS}{draft['id']}/{route}/", {}, headers=headers)
 
     assert (response.status_code, errors(response)[0][0]) == (402, "over_budget")
@@ -237,7 +237,7 @@ def test_the_higher_price_is_quoted_and_reserved(
     made = api.post(GENERATIONS, {**body, "queue": True}, headers=headers).json()
     draft = api.post(GENERATIONS, {**body, "prompt": "Another"}).json()
     queued = api.post(f"{GENERATIONS}{draft['id']}/queue/", {}, headers={k: f"{v}-2" for k, v in headers.items()})
-    services.cancel(Generation.objects.get(pk=draft["id"]), by=editor)
+    orders.cancel(Generation.objects.get(pk=draft["id"]), by=editor)
     retried = api.post(f"{GENERATIONS}{draft['id']}/retry/", {}, headers={k: f"{v}-3" for k, v in headers.items()})
 
     assert (quote["amount"], quote["catalogue_price"], quote["live_price"]) == ("2.52", "2.10", "2.52")

@@ -19,8 +19,9 @@ from schemathesis import Case
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from generations import services
 from generations.models import Element, Generation, Video
+from generations.services import approvals, drafts, orders
+from generations.services.inputs import inputs_of
 from projects import budgets, tokens
 from projects.models import Project, SourceImage
 
@@ -61,14 +62,14 @@ def rows(project: Project, draft: Generation, editor: User, image: SourceImage, 
     named["top-ups"] = budgets.top_up(budget, amount=1, ends_at=ends_at, reason="Fuzz", by=project.created_by)
     project.approval_above = 0
     project.save()
-    named["approvals"] = services.approval_of(services.queue(_another(draft), by=editor))
+    named["approvals"] = approvals.approval_of(orders.queue(_another(draft), by=editor))
     token, _ = tokens.make(project.created_by)
     return {name: str(row.pk) for name, row in named.items()} | {"tokens": token.pk, "wavespeed": str(draft.pk)}
 
 
 def _another(draft: Generation) -> Generation:
-    inputs = {**services.inputs_of(draft), "prompt": "To be approved"}
-    return services.create(draft.project, endpoint=draft.endpoint, inputs=inputs, by=draft.requested_by)
+    inputs = {**inputs_of(draft), "prompt": "To be approved"}
+    return drafts.create(draft.project, endpoint=draft.endpoint, inputs=inputs, by=draft.requested_by)
 
 
 def aimed(case: Case, rows: dict[str, str]) -> None:

@@ -10,8 +10,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from generations import failures, services
+from generations import failures
 from generations.models import Element, Generation, GenerationEvent, Status, Video
+from generations.services import drafts
 from generations.storage import naming
 from projects.models import Enforcement, Period, Project, Role, SourceImage, SpendEntry
 from tests import factories
@@ -300,7 +301,7 @@ def test_generations_list_with_few_queries(project: Project, editor: User, rows:
     for _ in range(rows):
         image = factories.source_image(project, editor)
         inputs = {"image": str(image.pk), "prompt": "Steam", "element_list": [str(element.pk)]}
-        generation = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+        generation = drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
         video = Video(generation=generation, bytes=1, sha256="0" * 64, duration=Decimal(5))
         video.file.save("clip.mp4", ContentFile(b"0"))
     client = client_of(editor)

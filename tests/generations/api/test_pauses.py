@@ -4,7 +4,7 @@ import pytest
 from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
-from generations import services
+from generations import models
 from generations.models import Generation, PausedProject, Status
 from projects.models import Project, Role
 from tests import factories
@@ -125,11 +125,11 @@ def test_what_is_submitted_keeps_its_priority(api: APIClient, body: dict[str, An
 def test_inputs_and_priority_change_together_or_not_at_all(api: APIClient, body: dict[str, Any]) -> None:
     pk = api.post(GENERATIONS, body).json()["id"]
     assert api.patch(f"{GENERATIONS}{pk}/", {"duration": 99, "priority": "high"}).status_code == 400
-    assert Generation.objects.get(pk=pk).priority == services.Priority.NORMAL
+    assert Generation.objects.get(pk=pk).priority == models.Priority.NORMAL
 
     changed = api.patch(f"{GENERATIONS}{pk}/", {"duration": 3, "priority": "high"}).json()
 
     assert (changed["duration"], changed["priority"]) == (3, "high")
     Generation.objects.filter(pk=pk).update(status=Status.QUEUED)
     assert api.patch(f"{GENERATIONS}{pk}/", {"duration": 5, "priority": "low"}).status_code == 409
-    assert Generation.objects.get(pk=pk).priority == services.Priority.HIGH
+    assert Generation.objects.get(pk=pk).priority == models.Priority.HIGH

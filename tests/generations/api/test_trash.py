@@ -7,8 +7,9 @@ import pytest
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from generations import lifecycle, trash
+from generations import lifecycle
 from generations.models import Generation, Video
+from generations.storage import retention
 from projects.models import Project, Role, SourceImage
 from tests import factories
 from tests.pipeline import poll_to_end
@@ -28,7 +29,7 @@ def video(processing: Generation, wavespeed: SandboxControl) -> Video:
 
 def emptied() -> int:
     Video.objects.update(trashed_at=timezone.now() - timedelta(days=31))
-    return trash.empty()
+    return retention.empty()
 
 
 def test_video_goes_to_the_trash_and_comes_back(api: APIClient, video: Video) -> None:
@@ -98,7 +99,7 @@ def test_deleted_picture_says_how_it_comes_back(api: APIClient, image: SourceIma
     address = f"{API}/source-images/{image.pk}/"
     api.post(f"{address}trash/")
     SourceImage.objects.update(trashed_at=timezone.now() - timedelta(days=31))
-    trash.empty()
+    retention.empty()
 
     answer = api.post(f"{address}restore/")
 

@@ -18,8 +18,9 @@ from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
 from django.utils import timezone
 
-from generations import decisions, dispatch
+from generations import dispatch
 from generations.models import Generation, Lane, PauseCause, Status, UnassignedPrediction, Video
+from generations.services import decisions
 from generations.storage import check
 from projects.models import Alert, AlertKind, Notification, Project, SourceImage
 from tests import factories

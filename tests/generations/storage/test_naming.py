@@ -9,8 +9,8 @@ import pytest
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from generations import services
 from generations.models import Generation, Status, Video
+from generations.services import drafts, orders
 from generations.storage import naming
 from projects.models import Project, Role, SourceImage
 from tests import factories
@@ -43,8 +43,8 @@ def make(editor: User) -> Callable[..., Video]:
 
     def make(image: SourceImage, prompt: str = "Steam rises", **inputs: Any) -> Video:
         values = {"image": str(image.pk), "prompt": prompt, "duration": 5, **inputs}
-        draft = services.create(image.project, endpoint=ENDPOINT, inputs=values, by=editor)
-        made = services.queue(draft, by=editor, confirm=True)
+        draft = drafts.create(image.project, endpoint=ENDPOINT, inputs=values, by=editor)
+        made = orders.queue(draft, by=editor, confirm=True)
         Generation.objects.filter(pk=made.pk).update(status=Status.COMPLETED)
         made = Generation.objects.select_related("project", "image").get(pk=made.pk)
         return Video.objects.create(generation=made, file="v.mp4", bytes=1, sha256="0" * 64, duration=Decimal("5.042"))
@@ -78,7 +78,7 @@ def test_takes_that_were_queued_in_one_moment_are_numbered_apart(project: Projec
 def test_a_draft_of_the_same_changes_no_number(project: Project, editor: User, make: Callable[..., Video]) -> None:
     cup = picture(project, "Cup")
     inputs = {"image": str(cup.pk), "prompt": "Steam rises"}
-    draft = services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+    draft = drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
     Generation.objects.filter(pk=draft.pk).update(created_at=timezone.now() - timedelta(days=1))
 
     assert "_take1_" in naming.download_name(make(cup))

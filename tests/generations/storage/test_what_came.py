@@ -11,9 +11,10 @@ from django.test import Client
 from django.urls import reverse
 from rest_framework.test import APIClient
 
-from generations import decisions, lifecycle
+from generations import lifecycle
 from generations.models import Generation, Status, Video
-from generations.refusals import WrongStatus
+from generations.services import decisions
+from generations.services.refusals import WrongStatus
 from generations.storage import shortcomings
 from projects.models import Project, Role
 from tests import factories

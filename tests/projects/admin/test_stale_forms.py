@@ -8,8 +8,8 @@ from django.contrib.auth.models import Group, User
 from django.test import Client
 from django.urls import reverse
 
-from generations import elements, services
 from generations.models import Element, Generation
+from generations.services import drafts, elements
 from projects import budgets, members, permissions, projects, source_images
 from projects.models import Project, Role, Studio
 from tests import factories
@@ -169,14 +169,14 @@ def changed_zone(client: Client) -> None:
 @pytest.fixture
 def draft(project: Project, editor: User) -> Generation:
     inputs = {"image": str(factories.source_image(project, editor).pk), "prompt": "Steam rises", "duration": 5}
-    return services.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+    return drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
 
 
 def test_a_draft(client: Client, draft: Generation, project: Project, editor: User) -> None:
     other = factories.source_image(project, editor)
     typed = opened(client, page_of(draft)) | {"prompt": "Rain falls"}
     assert typed["seen_version"] == 1
-    services.update(draft, inputs={"duration": 15, "end_image": str(other.pk), "sound": True}, tags=["new"], by=editor)
+    drafts.update(draft, inputs={"duration": 15, "end_image": str(other.pk), "sound": True}, tags=["new"], by=editor)
 
     response = client.post(page_of(draft), typed)
 
@@ -215,7 +215,7 @@ def test_shots_and_elements_of_a_draft(client: Client, draft: Generation, projec
     cup = Element.objects.create(project=project, name="Cup", element_id="306696265837507", created_by=editor)
     typed = opened(client, page_of(draft)) | {"tags": "mine"}
     shots = [{"prompt": "Wide", "duration": 2}, {"prompt": "Close", "duration": 3}]
-    services.update(
+    drafts.update(
         draft,
         inputs={"image": str(draft.image_id), "multi_prompt": shots, "element_list": [str(cup.pk)], "duration": 5},
         others_too=True,
