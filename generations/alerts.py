@@ -15,9 +15,9 @@ from django.utils import timezone
 
 from generations import provider
 from generations.models import Generation, Lane, Status, UnassignedPrediction
-from projects import alerts, forecast, permissions
+from projects import alerts, permissions
 from projects.models import Alert, AlertKind, SpendEntry
-from projects.money import shown
+from projects.money import forecast, shown
 
 LINKS_SHOWN = 50
 # How long the provider keeps what it made, and when it becomes urgent that it is not stored here.

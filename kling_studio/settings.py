@@ -378,7 +378,7 @@ LOGGING = {
         "django_structlog": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
         "kling_studio.actors": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
         "generations.moves": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
-        "projects.spend": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
+        "projects.money.spend": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
     },
 }
 logs.configure()

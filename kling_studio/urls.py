@@ -14,7 +14,7 @@ from kling_studio.metrics import metrics
 from kling_studio.unanswered import api_not_found
 from projects.admin import tokens
 from projects.people.throttling import limited
-from projects.views import OwnPassword
+from projects.people.views import OwnPassword
 
 handler400 = "kling_studio.unanswered.bad_request"
 handler403 = "kling_studio.unanswered.permission_denied"
@@ -43,7 +43,7 @@ urlpatterns = [
     path("admin/r/<path:rest>", admin.site.admin_view(nothing_here)),
     path("admin/", admin.site.urls),
     path("media/<str:signature>/<path:name>", media, name="media"),
-    path("", include("projects.urls")),
+    path("", include("projects.people.urls")),
     path("api/v1/", include("projects.api.urls")),
     path("api/v1/", include("generations.api.urls")),
     path("api/v1/schema/", SchemaDocument.as_view(), name="schema"),

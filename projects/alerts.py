@@ -17,8 +17,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.text import Truncator
 
-from projects import budgets, clock, forecast, permissions
-from projects.budgets import Figures
+from projects import clock, permissions
 from projects.models import (
     Alert,
     AlertKind,
@@ -30,8 +29,9 @@ from projects.models import (
     Project,
     Role,
 )
-from projects.money import about, shown
-from projects.spend import NoBudget, OverBudget, SpendRefused
+from projects.money import about, budgets, forecast, shown
+from projects.money.budgets import Figures
+from projects.money.spend import NoBudget, OverBudget, SpendRefused
 
 log = structlog.get_logger(__name__)
 
@@ -143,7 +143,7 @@ def refused(project: Project, user: User, error: SpendRefused) -> None:
 def check_budgets() -> None:
     """Tells of the thresholds that a budget has passed in its present period, or is heading past, once each.
 
-    Actual is what was charged. Forecast is `projects.forecast`, which counts what is held; a budget without an end has none.
+    Actual is what was charged. Forecast is `projects.money.forecast`, which counts what is held; a budget without an end has none.
     """
     now = clock.now()
     used = [each for each in budgets.figures(Budget.objects.active()) if each.spent or each.reserved]

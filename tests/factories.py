@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.core.files.base import ContentFile
 from PIL import Image
 
-from projects import budgets, spend
 from projects.models import Budget, Enforcement, Membership, Period, Project, Role, SourceImage, SpendEntry
+from projects.money import budgets, spend
 
 _numbers = itertools.count(1)
 

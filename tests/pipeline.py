@@ -10,8 +10,8 @@ from django.utils import timezone
 from generations import lifecycle
 from generations.models import Generation, Look, Status
 from generations.services import decisions
-from projects import budgets, spend
 from projects.models import SpendEntry
+from projects.money import budgets, spend
 
 ENDPOINT = "kwaivgi/kling-video-o3-4k/image-to-video"
 PATIENCE = 30

@@ -18,12 +18,11 @@ from unfold.decorators import display
 from generations.admin.display import ago
 from generations.models import Approval, Generation
 from generations.services import approvals, orders, refusals
-from projects import budgets
 from projects.admin.access import ProjectFilter, ReadOnlyAdmin, person, sentence
 from projects.admin.display import BudgetBar, amount, thumbnail
 from projects.models import Budget
-from projects.money import shown
-from projects.spend import SpendRefused
+from projects.money import budgets, shown
+from projects.money.spend import SpendRefused
 
 DECISION_COLOURS = {
     "Waiting": "warning",

@@ -16,11 +16,11 @@ from generations.models import RETRYABLE, Generation, Status
 from generations.services import costs, inputs, orders, prices, queueing, quotes, refusals
 from generations.services.approvals import needs_approval
 from generations.services.prices import Price
-from projects import budgets, permissions, spend
+from projects import permissions
 from projects.admin.display import BudgetBar
-from projects.members import names
 from projects.models import Budget, Enforcement, Project
-from projects.money import shown, to_micros
+from projects.money import budgets, shown, spend, to_micros
+from projects.people.members import names
 
 MOST_AT_ONCE = 50
 

@@ -13,12 +13,12 @@ from generations.admin.display import LABEL_COLOURS, RUNNING, ago, failure_sente
 from generations.lifecycle import progress
 from generations.models import Approval, Generation, Status, Video
 from generations.services import approvals
-from projects import budgets, permissions
+from projects import permissions
 from projects.admin.access import access, person
 from projects.admin.display import bars
-from projects.members import names
 from projects.models import Budget
-from projects.money import shown
+from projects.money import budgets, shown
+from projects.people.members import names
 
 MOST = 6
 LATELY = timedelta(days=7)

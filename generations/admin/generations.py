@@ -42,15 +42,15 @@ from generations.lifecycle.progress import percent
 from generations.models import Generation, Priority, Status
 from generations.services import costs, drafts, inputs, orders, pauses, refusals
 from generations.services.costs import price
-from projects import budgets, permissions
+from projects import permissions
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
 from projects.admin.asking import ask, counted
 from projects.admin.display import BudgetBar, amount
 from projects.admin.versions import SEEN
 from projects.links import NotHere
 from projects.models import Budget, Project, SourceImage
-from projects.money import shown
-from projects.spend import SpendRefused
+from projects.money import budgets, shown
+from projects.money.spend import SpendRefused
 
 CHANGE = "admin:generations_generation_change"
 LIST = "admin:generations_generation_changelist"

@@ -9,13 +9,13 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
 
 from generations.services import people
-from projects import members
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence, told
 from projects.admin.asking import ask, counted
 from projects.admin.members import REFUSALS
 from projects.admin.versions import VersionedAdmin, VersionedForm
-from projects.members import MembershipRefused
 from projects.models import Membership, Project, Role
+from projects.people import members
+from projects.people.members import MembershipRefused
 
 ROLE_COLOURS = {
     Role.VIEWER.label: "default",

@@ -18,13 +18,14 @@ from unfold.decorators import display
 from unfold.forms import UserChangeForm, UserCreationForm
 
 from generations.services import people
-from projects import members, permissions, tokens
+from projects import permissions
 from projects.admin.access import StudioAdmin, access, person, sentence
 from projects.admin.asking import ask
 from projects.admin.versions import SEEN, SeesVersion, VersionedAdmin
-from projects.forms import SomebodysPasswordForm
-from projects.members import MembershipRefused
 from projects.models import Change
+from projects.people import members, tokens
+from projects.people.forms import SomebodysPasswordForm
+from projects.people.members import MembershipRefused
 
 admin.site.unregister(User)
 FOUND = 302

@@ -20,9 +20,9 @@ from generations import reports
 from generations.reports import By, Days, Report, Row, Scope, Standing
 from projects.admin.access import access, person, sentence
 from projects.admin.display import NOTHING, BudgetBar, day
-from projects.forecast import Forecast
 from projects.links import NotHere
 from projects.money import about, shown, to_dollars
+from projects.money.forecast import Forecast
 
 PRESETS: list[tuple[str, Callable[[date], Days]]] = [
     ("This month", reports.this_month),

@@ -9,12 +9,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generations.services import people
-from projects import members
 from projects.api.base.idempotency import idempotent
 from projects.api.base.preconditions import conditional
 from projects.api.serializers import InvitationFields, InvitationSerializer, MembershipSerializer, RoleFields
 from projects.api.views import OfProject
 from projects.models import Membership, Role
+from projects.people import members
 
 
 class MemberViewSet(mixins.ListModelMixin, OfProject):

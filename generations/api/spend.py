@@ -19,7 +19,7 @@ from projects.api.base.fields import MoneyField
 from projects.api.base.views import Api
 from projects.api.serializers import FiguresSerializer
 from projects.api.views import visible_project
-from projects.forecast import Forecast
+from projects.money.forecast import Forecast
 
 CSV = {(200, "text/csv"): OpenApiTypes.STR}
 XLSX = {(200, download.XLSX): OpenApiTypes.BINARY}

@@ -16,14 +16,7 @@ from django.utils import timezone
 
 from generations.lifecycle import restored
 from generations.lifecycle.timing import RESULTS_LAST, backoff, call_lease, redelivery
-from generations.models import (
-    Generation,
-    Lane,
-    PausedEndpoint,
-    PausedProject,
-    ProjectTurn,
-    Status,
-)
+from generations.models import Generation, Lane, PausedEndpoint, PausedProject, ProjectTurn, Status
 from generations.models.lane import FULL_RATE
 from generations.storage import room
 from projects.models import Project

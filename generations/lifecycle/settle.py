@@ -16,9 +16,8 @@ from generations.lifecycle.timing import RESULTS_LAST
 from generations.models import Exchange, Generation, Status
 from generations.provider import bill
 from generations.wavespeed import errors
-from projects import spend
 from projects.models import EntryKind, SpendEntry
-from projects.money import shown
+from projects.money import shown, spend
 
 log = structlog.get_logger(__name__)
 

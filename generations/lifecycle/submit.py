@@ -20,8 +20,8 @@ from generations.lifecycle.needs_look import NO_LOOK, ask_for_look
 from generations.lifecycle.timing import backoff, call_lease
 from generations.models import Exchange, Generation, Status
 from generations.wavespeed import errors
-from projects import spend
 from projects.models import SourceImage
+from projects.money import spend
 
 log = structlog.get_logger(__name__)
 

@@ -16,9 +16,8 @@ from generations.models import Exchange, Generation, PausedEndpoint, PauseEvent,
 from generations.provider import bill
 from generations.provider.bill import Bill
 from generations.wavespeed import errors
-from projects import spend
 from projects.models import EntryKind, SpendEntry
-from projects.money import shown
+from projects.money import shown, spend
 
 log = structlog.get_logger(__name__)
 

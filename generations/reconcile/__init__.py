@@ -17,8 +17,8 @@ from generations.reconcile.billed import check_bill, keep_orphans
 from generations.reconcile.comparing import compare
 from generations.reconcile.own_books import check_own_books
 from generations.wavespeed import errors
-from projects import budgets
 from projects.models import Studio
+from projects.money import budgets
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from generations.provider.bill import Bill
 from generations.reconcile.comparing import Account, Compared, chunks
 from generations.reconcile.findings import EXPLAINED, Finding, Kind, dollars
 from generations.wavespeed.replies import Prediction
-from projects import budgets, spend
+from projects.money import budgets, spend
 
 
 def keep_orphans(compared: Compared) -> dict[str, str]:

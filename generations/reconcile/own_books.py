@@ -10,8 +10,8 @@ from django.db.models.functions import Coalesce
 
 from generations.models import Generation
 from generations.reconcile.findings import Finding, Kind
-from projects import books, budgets
 from projects.models import SpendEntry
+from projects.money import books, budgets
 
 
 def check_own_books(apply: bool) -> list[Finding]:

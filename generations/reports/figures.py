@@ -6,9 +6,10 @@ from django.db.models import QuerySet, Sum
 
 from generations.models import Status
 from generations.reports.scope import Scope, of_project
-from projects import budgets, clock
-from projects.forecast import Forecast, forecast
+from projects import clock
 from projects.models import Budget, Enforcement, Project
+from projects.money import budgets
+from projects.money.forecast import Forecast, forecast
 
 
 @dataclass(frozen=True)

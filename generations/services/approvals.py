@@ -21,7 +21,7 @@ from generations.services.refusals import AskerLeft, WrongStatus
 from projects import permissions
 from projects.models import Project
 from projects.money import shown
-from projects.spend import SpendRefused
+from projects.money.spend import SpendRefused
 
 Decision = Approval.Decision
 MAX_COMMENT = 500

@@ -12,7 +12,8 @@ from generations import lifecycle, provider, tasks
 from generations.models import Generation, GenerationEvent, Look, Status, UnassignedPrediction, Video
 from generations.services.refusals import BadAddress, NoCandidate, NotRead, ReasonMissing, TooSoon, WrongStatus
 from generations.wavespeed.redaction import Redactor
-from projects import fetch, permissions, spend
+from projects import fetch, permissions
+from projects.money import spend
 
 MAX_REASON = 400
 

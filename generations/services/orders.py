@@ -16,12 +16,9 @@ from generations.services.inputs import inputs_of
 from generations.services.prices import Prices
 from generations.services.queueing import refusals_told
 from generations.services.quotes import ask_prices, ask_retry_prices
-from generations.services.refusals import (
-    PriceChanged,
-    WrongStatus,
-)
-from projects import permissions, spend, versions
-from projects.money import shown
+from generations.services.refusals import PriceChanged, WrongStatus
+from projects import permissions, versions
+from projects.money import shown, spend
 from projects.versions import Expected
 
 

@@ -6,8 +6,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from generations.services import approvals, queueing
-from projects import members
 from projects.models import Membership, Role
+from projects.people import members
 from projects.versions import Expected
 
 

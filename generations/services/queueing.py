@@ -17,10 +17,10 @@ from django.utils import timezone
 from generations import tasks
 from generations.models import Generation, Status
 from generations.services.refusals import Archived, NeedsConfirmation, WrongStatus
-from projects import alerts, budgets, spend
+from projects import alerts
 from projects.models import Project
-from projects.money import shown
-from projects.spend import SpendRefused
+from projects.money import budgets, shown, spend
+from projects.money.spend import SpendRefused
 
 DUPLICATE_HOURS = 24
 NOT_ASKED_FOR = (Status.DRAFT, Status.CANCELLED)

@@ -11,8 +11,9 @@ from generations.services import prices, queueing
 from generations.services.approvals import needs_approval
 from generations.services.inputs import check, inputs_of
 from generations.services.prices import Price, Prices
-from projects import budgets, permissions
+from projects import permissions
 from projects.models import Budget, Enforcement, Project
+from projects.money import budgets
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from unfold.contrib.filters.admin import DropdownFilter
 from projects import permissions
 from projects.counting import UpTo
 from projects.links import NotHere
-from projects.members import MembershipRefused
 from projects.models import Project, Role
+from projects.people.members import MembershipRefused
 from projects.permissions import LEAST_ROLE, RANK
 
 

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from projects import budgets, permissions
+from projects import permissions
 from projects.admin import top_ups
 from projects.admin.access import ArchivedFilter, ProjectFilter, access, person, sentence, told
 from projects.admin.asking import ask, counted
@@ -19,6 +19,7 @@ from projects.admin.display import NOTHING, BudgetBar, DollarsField, amount, lin
 from projects.admin.versions import SEEN, VersionedAdmin, VersionedForm
 from projects.models import Budget, Enforcement, Membership, Period
 from projects.models.budget import default_thresholds
+from projects.money import budgets
 
 STUDIO = "The whole studio"
 EVERYBODY = "Everybody together"

@@ -14,9 +14,9 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from projects.budgets import Figures
 from projects.models import Enforcement
 from projects.money import NotMoney, shown, to_dollars, to_micros
+from projects.money.budgets import Figures
 from projects.tags import normalised
 
 NOTHING = "–"

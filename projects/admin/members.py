@@ -12,10 +12,10 @@ from django.utils.html import format_html
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminEmailInputWidget, UnfoldAdminSelectWidget, UnfoldBooleanSwitchWidget
 
-from projects import members
 from projects.admin.access import ProjectFilter, StudioAdmin, access, person, sentence
-from projects.members import MembershipRefused
 from projects.models import Invitation, Project, Role
+from projects.people import members
+from projects.people.members import MembershipRefused
 
 REFUSALS = (MembershipRefused, PermissionDenied, ValidationError)
 

@@ -8,10 +8,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_variables
 from django.views.decorators.http import require_http_methods, require_POST
 
-from projects import tokens
 from projects.admin.access import access, person
 from projects.admin.asking import ask
 from projects.links import NotHere
+from projects.people import tokens
 
 
 @never_cache

@@ -16,11 +16,12 @@ from django.utils import timezone
 from django.views.decorators.http import require_POST
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from projects import budgets, permissions
+from projects import permissions
 from projects.admin.access import StudioAdmin, person, sentence
 from projects.admin.asking import ask
 from projects.admin.display import DollarsField, amount
 from projects.models import Budget, TopUp
+from projects.money import budgets
 
 MOST_SHOWN = 20
 A_WEEK = timedelta(days=7)

@@ -8,8 +8,8 @@ from django.db.models import Model
 from django.forms.models import model_to_dict
 from django.http import HttpRequest
 
-from projects.members import name_of
 from projects.models import Change, Versioned
+from projects.people.members import name_of
 
 SEEN = "seen_version"
 

@@ -6,11 +6,11 @@ from rest_framework.serializers import DateTimeField
 from projects.api.base.errors import ApiError, as_api_error
 from projects.api.base.fields import dollars
 from projects.api.base.idempotency import InFlight, InvalidKey, KeyReused
-from projects.budgets import BudgetArchived, BudgetExists
 from projects.fetch import FetchError, FetchFailed
 from projects.images import ImageRefused
-from projects.members import MembershipRefused
-from projects.spend import NoBudget, OverBudget, ProjectArchived
+from projects.money.budgets import BudgetArchived, BudgetExists
+from projects.money.spend import NoBudget, OverBudget, ProjectArchived
+from projects.people.members import MembershipRefused
 
 # After so many it is worth asking again; a dead process's claim ends by itself a little later.
 SECONDS_IN_FLIGHT = 2

@@ -7,7 +7,6 @@ from rest_framework import serializers
 
 from projects.api.base.bodies import Strict
 from projects.api.base.fields import AddressField, MoneyField, StrictBooleanField, WholeNumberField
-from projects.budgets import MAX_REASON
 from projects.models import (
     MAX_THRESHOLD,
     Enforcement,
@@ -20,6 +19,7 @@ from projects.models import (
     SpendEntry,
     TopUp,
 )
+from projects.money.budgets import MAX_REASON
 
 
 def username_of(**options: Any) -> serializers.Field:

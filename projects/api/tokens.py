@@ -6,8 +6,8 @@ from rest_framework import serializers, status
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from projects import tokens
 from projects.api.base.views import Api
+from projects.people import tokens
 
 
 class TokenSerializer(serializers.Serializer):

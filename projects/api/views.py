@@ -11,7 +11,7 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from projects import budgets, permissions, projects, source_images
+from projects import permissions, projects, source_images
 from projects.api import errors  # noqa: F401  # registers them
 from projects.api.base.idempotency import idempotent
 from projects.api.base.preconditions import conditional
@@ -35,6 +35,7 @@ from projects.api.serializers import (
     member_named,
 )
 from projects.models import Budget, Enforcement, Period, Project, SourceImage, SpendEntry, TopUp
+from projects.money import budgets
 
 
 def visible_project(person: User, pk: UUID) -> Project:

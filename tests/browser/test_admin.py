@@ -14,8 +14,8 @@ from pytest_django.live_server_helper import LiveServer
 
 from generations.models import Generation, Status
 from generations.services import drafts, orders
-from projects import budgets
 from projects.models import Project, Role
+from projects.money import budgets
 from tests import factories
 from tests.browser.conftest import PHOTOS
 from tests.pipeline import ENDPOINT, list_and_bill_were_read

@@ -11,7 +11,7 @@ from django.core.files.base import ContentFile
 from playwright.sync_api import ConsoleMessage, Page, expect
 from pytest_django.live_server_helper import LiveServer
 
-from projects import spend
+from projects.money import spend
 from tests.browser.conftest import PHOTOS
 from tests.security.expected import QUERIES, ROUTES
 from tests.security.hostile import texts

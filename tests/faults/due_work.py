@@ -44,8 +44,8 @@ from generations.storage.retention import apply_retention, empty
 from generations.timetable import Timetable
 from generations.wavespeed.client import Client
 from kling_studio.metrics import metrics
-from projects import spend
 from projects.models import Project
+from projects.money import spend
 from tests import factories, pipeline
 from tests.pipeline import ENDPOINT, booked, poll_to_end, submit_next, until
 from tests.sandbox import SandboxControl

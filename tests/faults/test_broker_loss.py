@@ -40,7 +40,7 @@ queue_many(drafts, by=by)
 BOOKS = """
 import hashlib, json
 from generations.models import Generation, Video
-from projects import budgets
+from projects.money import budgets
 from projects.models import Project, SpendEntry
 [figures] = budgets.figures(budgets.of_project(Project.objects.get()))
 def sha256(video):

@@ -20,7 +20,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
 from generations.services import drafts, orders
-from projects import budgets
+from projects.money import budgets
 from projects.models import Project
 from tests import factories
 from tests.pipeline import ENDPOINT

@@ -14,11 +14,12 @@ from generations import alerts, announcements, dispatch, lifecycle, provider
 from generations.models import Generation, Lane, Status
 from generations.services import pauses
 from generations.timetable import Timetable
-from projects import digest, spend
+from projects import digest
 from projects.models import Alert, AlertKind, Notification, Project, Role
+from projects.money import spend
 from tests import factories
 from tests.pipeline import ENDPOINT, run_to_end, submit_next
-from tests.projects.test_spend_concurrency import at_once, one_test_at_a_time
+from tests.projects.money.test_spend_concurrency import at_once, one_test_at_a_time
 from tests.sandbox import SandboxControl
 from wavespeed_sandbox import Sandbox
 

@@ -20,8 +20,8 @@ from generations import dispatch, lifecycle, provider, reconcile
 from generations.models import Generation, Lane, PausedEndpoint, Reconciliation, Status, UnassignedPrediction
 from generations.services import drafts, orders, pauses, reconciliations
 from generations.services.inputs import inputs_of
-from projects import budgets, spend
 from projects.models import Alert, AlertKind, BudgetPeriod, Project, SpendEntry, SpendLine, Studio
+from projects.money import budgets, spend
 from tests import factories, pipeline
 from tests.generations.lifecycle.test_unassigned import show_nothing_in_the_list
 from tests.pipeline import ENDPOINT, booked, run_to_end, submit_next, until

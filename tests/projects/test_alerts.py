@@ -8,10 +8,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from projects import alerts, budgets, spend
+from projects import alerts
 from projects.models import Alert, AlertKind, Budget, Enforcement, Notification, Period, Project, Role
+from projects.money import budgets, spend
 from tests import factories
-from tests.projects.test_spend_concurrency import at_once, one_test_at_a_time
+from tests.projects.money.test_spend_concurrency import at_once, one_test_at_a_time
 
 __all__ = ["one_test_at_a_time"]
 

@@ -15,7 +15,7 @@ from django.utils import timezone
 from projects import alerts, digest
 from projects.models import AlertKind, Notification, NotificationPreference, Project
 from tests import factories
-from tests.projects.test_spend_concurrency import at_once, one_test_at_a_time
+from tests.projects.money.test_spend_concurrency import at_once, one_test_at_a_time
 
 __all__ = ["one_test_at_a_time"]
 

@@ -9,8 +9,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from projects import digest, members
+from projects import digest
 from projects.models import Notification, Role
+from projects.people import members
 from tests import factories, post
 from tests.security.expected import QUERIES
 from tests.security.hostile import TEXTS, UNESCAPED, everywhere

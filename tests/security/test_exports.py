@@ -13,8 +13,8 @@ from openpyxl import load_workbook
 
 from generations.models import Generation, Status
 from generations.services import drafts
-from projects import spend
 from projects.models import Project, Role
+from projects.money import spend
 from tests import factories
 from tests.pipeline import ENDPOINT
 from tests.projects.api.client import API, client_of

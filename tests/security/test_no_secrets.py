@@ -85,7 +85,7 @@ def prepare(studio: Studio) -> None:
         f"""
 from django.contrib.auth.models import User
 from projects.models import Project
-from projects import budgets
+from projects.money import budgets
 from projects.models import Period, Enforcement
 olive = User.objects.create_superuser("olive", "olive@example.com", {PASSWORD!r})
 project = Project.objects.create(name="Coffee", created_by=olive)

@@ -13,8 +13,8 @@ from django.utils import timezone
 from knox.models import AuthToken
 from rest_framework.test import APIClient
 
-from projects import members, tokens
 from projects.models import Project
+from projects.people import members, tokens
 from tests import factories
 from tests.projects.api.client import API, client_of, errors
 

@@ -35,8 +35,10 @@ from generations.models import (
     Video,
 )
 from generations.services import drafts, orders
-from projects import budgets, members, permissions
+from projects import permissions
 from projects.models import Alert, AlertKind, Membership, Notification, Project, Role, Studio
+from projects.money import budgets
+from projects.people import members
 from tests import factories
 from tests.pipeline import ENDPOINT, list_and_bill_were_read
 

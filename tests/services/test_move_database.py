@@ -24,7 +24,7 @@ from django.utils import timezone
 call_command("migrate", verbosity=0)
 from generations.services import drafts, orders
 from knox.models import AuthToken
-from projects import budgets
+from projects.money import budgets
 from projects.models import Project, Role
 from tests import factories, pipeline
 from tests.sandbox import SandboxControl

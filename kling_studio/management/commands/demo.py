@@ -18,9 +18,8 @@ from generations.services import drafts, orders, quotes
 from kling_studio import embedded, progress
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image, location, what_now, whole_number
 from kling_studio.startup import require_no_check_errors
-from projects import budgets, spend
 from projects.models import Enforcement, Period, Project
-from projects.money import shown, to_dollars, to_micros
+from projects.money import budgets, shown, spend, to_dollars, to_micros
 from projects.permissions import STUDIO_OWNERS
 
 PHOTO = settings.BASE_DIR / "kling_studio" / "photos" / "coffee.png"

@@ -22,7 +22,7 @@ from projects import source_images
 from projects.images import ImageRefused
 from projects.models import Project
 from projects.money import shown, to_dollars
-from projects.spend import SpendRefused
+from projects.money.spend import SpendRefused
 
 DEFAULT_ENDPOINT = "kwaivgi/kling-video-o3-4k/image-to-video"
 

@@ -19,9 +19,8 @@ from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_imag
 from kling_studio.startup import require_no_check_errors
 from kling_studio.webserver import create_server
 from kling_studio.wsgi import application
-from projects import budgets
 from projects.models import Enforcement, Period, Project
-from projects.money import to_micros
+from projects.money import budgets, to_micros
 
 DEMO_PROJECT = "Morning coffee"
 RUNNING_PHOTO = PHOTO.with_name("rocket.jpg")

@@ -12,8 +12,8 @@ from generations.admin.generations import confirm_url
 from generations.models import Approval, Generation, Status
 from generations.services import approvals, orders
 from generations.services.drafts import create
-from projects import budgets
 from projects.models import Project, Role
+from projects.money import budgets
 from tests import factories
 from tests.generations.admin.test_generations import page_of, text_of, told
 from tests.pipeline import ENDPOINT, money

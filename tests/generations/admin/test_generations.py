@@ -21,8 +21,8 @@ from generations.models import Exchange, Generation, GenerationEvent, Status, Vi
 from generations.services import approvals, orders
 from generations.services.drafts import create
 from generations.storage import naming
-from projects import budgets
 from projects.models import Enforcement, Period, Project, Role, SourceImage
+from projects.money import budgets
 from tests import factories
 from tests.pipeline import ENDPOINT
 

@@ -9,8 +9,8 @@ from rest_framework.test import APIClient
 
 from generations.models import Approval, Generation, Status
 from generations.services import orders
-from projects import budgets
 from projects.models import Alert, AlertKind, Project, Role
+from projects.money import budgets
 from tests import factories
 from tests.projects.api.client import API, client_of, errors, ids
 from tests.sandbox import SandboxControl

@@ -22,8 +22,9 @@ from schemathesis.specs.openapi.schemas import OpenApiSchema
 from generations.models import Element, Generation, Video
 from generations.services import approvals, drafts, orders
 from generations.services.inputs import inputs_of
-from projects import budgets, tokens
 from projects.models import Project, SourceImage
+from projects.money import budgets
+from projects.people import tokens
 
 SCHEMA = Path(__file__).resolve().parents[3] / "docs/openapi.yaml"
 FEW = settings(

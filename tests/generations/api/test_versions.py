@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from rest_framework.test import APIClient
 
 from generations.models import Element, Generation
-from projects import members
 from projects.models import Project, Role, SourceImage
+from projects.people import members
 from tests import factories
 from tests.projects.api.client import API, client_of, errors
 

@@ -15,7 +15,7 @@ from tests.sandbox import SandboxControl
 def test_each_move_and_each_booking_is_a_line(
     project: Project, wavespeed: SandboxControl, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for logger in ("generations.moves", "projects.spend"):
+    for logger in ("generations.moves", "projects.money.spend"):
         caplog.set_level(logging.INFO, logger=logger)
     factories.budget(project, 100_000_000)
     by = project.created_by

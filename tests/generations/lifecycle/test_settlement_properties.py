@@ -17,9 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from generations import lifecycle, reconcile
 from generations.models import Generation, Status
-from projects import budgets, spend
 from projects.models import Alert, AlertKind, Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry
-from projects.money import to_dollars
+from projects.money import budgets, spend, to_dollars
 from tests import factories
 from tests.histories import histories
 from tests.pipeline import ENDPOINT

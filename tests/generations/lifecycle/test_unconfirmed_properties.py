@@ -19,8 +19,8 @@ from generations.lifecycle import restored
 from generations.models import Exchange, Generation, Lane, Status, UnassignedPrediction
 from generations.services import decisions, drafts, orders
 from generations.services.refusals import Refused
-from projects import budgets, spend
 from projects.models import Project, SpendEntry
+from projects.money import budgets, spend
 from tests import factories, pipeline
 from tests.histories import histories
 from tests.pipeline import ENDPOINT, file_sha256, submit_next, until

@@ -18,9 +18,10 @@ from generations.services import approvals, orders, refusals
 from generations.services.approvals import approval_of, approve, may_decide, reject, waiting_for
 from generations.services.drafts import create, update
 from generations.services.people import switch_off
-from projects import budgets, members
 from projects.models import Alert, AlertKind, Project, Role, SourceImage
-from projects.spend import OverBudget, SpendRefused
+from projects.money import budgets
+from projects.money.spend import OverBudget, SpendRefused
+from projects.people import members
 from tests import factories
 from tests.pipeline import ENDPOINT, booked, history, money
 from tests.threads import at_once, one_test_at_a_time

@@ -14,10 +14,11 @@ from knox.models import AuthToken
 from generations.models import Approval, Generation, Status
 from generations.services import approvals, drafts, orders, people, refusals
 from generations.services.refusals import AskerLeft
-from projects import members, permissions
-from projects.forms import NewPasswordForm
-from projects.members import InvitationRefused, MembershipRefused
+from projects import permissions
 from projects.models import Membership, Project, Role
+from projects.people import members
+from projects.people.forms import NewPasswordForm
+from projects.people.members import InvitationRefused, MembershipRefused
 from tests import factories
 from tests.pipeline import ENDPOINT
 from tests.projects.api.client import API, client_of, errors

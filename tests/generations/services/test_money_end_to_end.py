@@ -11,10 +11,9 @@ from generations import lifecycle
 from generations.models import Generation, Status
 from generations.services import orders
 from generations.services.drafts import create
-from projects import budgets
 from projects.models import BudgetPeriod, EntryKind, Project, SpendEntry, SpendLine
-from projects.money import shown
-from projects.spend import OverBudget
+from projects.money import budgets, shown
+from projects.money.spend import OverBudget
 from tests import factories
 from tests.pipeline import ENDPOINT, poll_to_end, submit_next
 from tests.sandbox import SandboxControl

@@ -12,9 +12,9 @@ from generations.services import approvals, orders, queueing, refusals
 from generations.services import quotes as services_quotes
 from generations.services.drafts import create, update
 from generations.services.quotes import ask_prices, quote_many
-from projects import budgets
 from projects.models import Alert, AlertKind, Project, Role
-from projects.spend import NoBudget, OverBudget
+from projects.money import budgets
+from projects.money.spend import NoBudget, OverBudget
 from tests import factories
 from tests.pipeline import ENDPOINT, booked, money
 from tests.sandbox import SandboxControl

@@ -18,7 +18,7 @@ from generations.services import costs, orders, quotes, refusals
 from generations.services.drafts import create, ignore_result, update
 from generations.services.inputs import inputs_of
 from projects.models import Enforcement, Period, Project, Role
-from projects.spend import NoBudget, OverBudget
+from projects.money.spend import NoBudget, OverBudget
 from tests import factories
 from tests.pipeline import ENDPOINT, booked, history, money
 from tests.sandbox import SandboxControl

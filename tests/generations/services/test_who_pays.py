@@ -17,9 +17,9 @@ from generations.models import Generation, Status
 from generations.services import approvals, orders, refusals
 from generations.services.drafts import create, update
 from generations.services.inputs import inputs_of
-from projects import budgets
 from projects.models import Alert, AlertKind, Budget, Notification, Project, Role, SpendEntry
-from projects.spend import OverBudget
+from projects.money import budgets
+from projects.money.spend import OverBudget
 from tests import factories
 from tests.pipeline import ENDPOINT, booked
 from tests.threads import at_once, one_test_at_a_time

@@ -18,8 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from generations import counters, lifecycle
 from generations.models import Generation, Lane, PauseCause, Process, Status, UnassignedPrediction
-from projects import spend
 from projects.models import Project
+from projects.money import spend
 from tests import factories
 from tests.generations.conftest import budget, control, draft, make_sandbox, queued, sandbox, wavespeed
 from tests.pipeline import run_to_end

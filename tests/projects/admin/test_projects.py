@@ -12,10 +12,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from projects import spend
 from projects.admin.display import BudgetBar, DollarsField, size
-from projects.budgets import Figures
 from projects.models import Budget, Invitation, Membership, Project, Role, SourceImage, SpendEntry
+from projects.money import spend
+from projects.money.budgets import Figures
 from tests import factories
 
 UPLOAD = reverse("admin:projects_sourceimage_add")

@@ -10,8 +10,10 @@ from django.urls import reverse
 
 from generations.models import Element, Generation
 from generations.services import drafts, elements
-from projects import budgets, members, permissions, projects, source_images
+from projects import permissions, projects, source_images
 from projects.models import Project, Role, Studio
+from projects.money import budgets
+from projects.people import members
 from tests import factories
 from tests.pipeline import ENDPOINT
 

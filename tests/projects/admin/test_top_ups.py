@@ -8,8 +8,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from projects import budgets
 from projects.models import Budget, Period, Project, TopUp
+from projects.money import budgets
 from tests import factories
 from tests.projects.admin.test_projects import text_of, told
 

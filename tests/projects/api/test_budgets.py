@@ -7,8 +7,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from projects import spend
 from projects.models import Budget, BudgetPeriod, Project, Role, SpendEntry, Studio, TopUp
+from projects.money import spend
 from tests import factories
 from tests.projects.api.client import API, client_of, errors
 

@@ -9,7 +9,6 @@ from django.db import Error, connection, transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from projects import budgets, spend
 from projects.models import (
     Budget,
     BudgetPeriod,
@@ -21,6 +20,7 @@ from projects.models import (
     SpendEntry,
     SpendLine,
 )
+from projects.money import budgets, spend
 from tests import factories
 
 pytestmark = pytest.mark.django_db

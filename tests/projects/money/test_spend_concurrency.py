@@ -16,8 +16,8 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Sum
 
-from projects import budgets, spend
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, SpendEntry, Studio
+from projects.money import budgets, spend
 from tests import factories
 from tests.threads import at_once, one_test_at_a_time
 

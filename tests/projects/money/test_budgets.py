@@ -14,8 +14,8 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from projects import budgets, spend
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, Role, SpendLine, Studio
+from projects.money import budgets, spend
 from tests import factories
 
 pytestmark = pytest.mark.django_db

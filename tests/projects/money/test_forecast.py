@@ -7,10 +7,10 @@ import time_machine
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from projects import budgets, spend
-from projects.budgets import Figures
-from projects.forecast import extrapolate, forecast
 from projects.models import Budget, Enforcement, Period, Project, Role
+from projects.money import budgets, spend
+from projects.money.budgets import Figures
+from projects.money.forecast import extrapolate, forecast
 from tests import factories
 
 NOW = datetime(2026, 3, 21, tzinfo=UTC)

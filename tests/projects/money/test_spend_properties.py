@@ -26,8 +26,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from projects import budgets, spend
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, Role, SpendEntry, TopUp
+from projects.money import budgets, spend
 from tests import factories
 from tests.histories import histories
 

@@ -8,8 +8,9 @@ from django.contrib.auth.models import User
 from django.core import mail
 from django.test import Client
 
-from projects import members, permissions
+from projects import permissions
 from projects.models import Project, Role
+from projects.people import members
 from tests import factories, post
 
 PASSWORD = "correct horse 9 staple"

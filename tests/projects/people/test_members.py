@@ -21,9 +21,10 @@ from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from generations import dispatch
 from generations.timetable import Timetable
-from projects import digest, members, permissions, tasks
-from projects.members import InvitationRefused, MembershipRefused
+from projects import digest, permissions, tasks
 from projects.models import Invitation, Membership, Project, Role
+from projects.people import members
+from projects.people.members import InvitationRefused, MembershipRefused
 from tests import factories, post
 
 

@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.utils import timezone
 
-from projects import budgets, spend
 from projects.models import Budget, Enforcement, Period, Project, Role, TopUp
+from projects.money import budgets, spend
 from tests import factories
 
 pytestmark = pytest.mark.django_db

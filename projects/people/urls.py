@@ -1,6 +1,6 @@
 from django.urls import path
 
-from projects import views
+from projects.people import views
 
 urlpatterns = [
     path("join/<str:token>/", views.Join.as_view(), name="join"),

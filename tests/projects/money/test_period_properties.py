@@ -11,8 +11,8 @@ from django.utils import timezone
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from projects import budgets, spend
 from projects.models import Budget, BudgetPeriod, Period, Project
+from projects.money import budgets, spend
 from tests import factories
 from tests.histories import histories
 

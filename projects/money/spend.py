@@ -16,10 +16,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import QuerySet
 
-from projects import budgets, clock, permissions
-from projects.budgets import MAX_REASON, Figures
+from projects import clock, permissions
 from projects.models import Budget, BudgetPeriod, Enforcement, EntryKind, Project, SpendEntry, SpendLine
-from projects.money import shown, to_dollars
+from projects.money import budgets, shown, to_dollars
+from projects.money.budgets import MAX_REASON, Figures
 
 log = structlog.get_logger(__name__)
 

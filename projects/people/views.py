@@ -13,10 +13,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.generic import View
 
-from projects import members, tokens
-from projects.forms import AddressForm, NewMemberForm, NewPasswordForm, OwnPasswordForm
-from projects.members import InvitationRefused
 from projects.models import Membership
+from projects.people import members, tokens
+from projects.people.forms import AddressForm, NewMemberForm, NewPasswordForm, OwnPasswordForm
+from projects.people.members import InvitationRefused
 from projects.people.throttling import limited, too_many
 from projects.tasks import ask_for_password_reset
 

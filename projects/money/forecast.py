@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 from django.db.models import QuerySet, Sum
 from django.db.models.functions import TruncDate
 
-from projects.budgets import Figures
 from projects.models import Budget, Enforcement, SpendEntry
 from projects.money import about, shown
+from projects.money.budgets import Figures
 
 LOOK_BACK = timedelta(days=14)
 # Either is enough to tell a pace.

@@ -9,7 +9,7 @@ from django.db import transaction
 from unfold.forms import AdminOwnPasswordChangeForm, AdminPasswordChangeForm
 from unfold.widgets import BASE_INPUT_CLASSES, UnfoldAdminSelectWidget
 
-from projects import tokens
+from projects.people import tokens
 
 
 class Dressed(forms.BaseForm):

@@ -6,8 +6,8 @@ from django.db import transaction
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery, Sum
 from django.db.models.functions import Coalesce
 
-from projects import budgets
 from projects.models import BudgetPeriod, SpendEntry, SpendLine
+from projects.money import budgets
 
 
 def wrong_balances() -> QuerySet[Any]:
