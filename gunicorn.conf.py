@@ -24,10 +24,10 @@ worker_tmp_dir = "/dev/shm" if os.path.isdir("/dev/shm") else None  # noqa: S108
 
 
 class BufferingWorker(Worker):
-    """Takes up a request once it has arrived whole, so that slow ones hold no thread; see `kling_studio.webserver`."""
+    """Takes up a request once it has arrived whole, so that slow ones hold no thread; see `kling_studio.processes.webserver`."""
 
     def run(self):
-        resolve_name("kling_studio.webserver:serve")(self)
+        resolve_name("kling_studio.processes.webserver:serve")(self)
 
 
 worker_class = BufferingWorker
@@ -62,7 +62,7 @@ if os.environ.get("LOG_FORMAT") == "json":
 
 
 def post_worker_init(worker):
-    resolve_name("kling_studio.webserver:begin")(worker)
+    resolve_name("kling_studio.processes.webserver:begin")(worker)
 
 
 def worker_exit(server, worker):

@@ -1,7 +1,7 @@
 """Log lines as text or JSON, without the secrets that travel in paths: invitation and reset tokens, signatures of media.
 
-A line of a request carries its request_id; one of an actor also the actor, message_id and generation (`kling_studio.actors`); one of
-the dispatcher its job.
+A line of a request carries its request_id; one of an actor also the actor, message_id and generation
+(`kling_studio.processes.actors`); one of the dispatcher its job.
 """
 
 import re

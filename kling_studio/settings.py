@@ -154,7 +154,7 @@ DRAMATIQ_BROKER_URL = env.str("DRAMATIQ_BROKER_URL", default="stub://")
 DRAMATIQ_BROKER = {
     **environment.broker(DRAMATIQ_BROKER_URL),
     "MIDDLEWARE": [
-        "kling_studio.actors.ActorLines",
+        "kling_studio.processes.actors.ActorLines",
         "dramatiq.middleware.AgeLimit",
         "dramatiq.middleware.TimeLimit",
         "dramatiq.middleware.ShutdownNotifications",
@@ -376,7 +376,7 @@ LOGGING = {
         "waitress.queue": {"level": "ERROR"},
         # A line a request, a message, a move and a booking are for machines.
         "django_structlog": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
-        "kling_studio.actors": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
+        "kling_studio.processes.actors": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
         "generations.moves": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
         "projects.money.spend": {"level": "INFO" if LOG_FORMAT == "json" else "WARNING"},
     },

@@ -3,7 +3,7 @@
 import dramatiq
 
 from generations.watching.heartbeat import WorkerHeartbeat
-from kling_studio.draining import DrainOnce
+from kling_studio.processes.draining import DrainOnce
 
 dramatiq.get_broker().add_middleware(DrainOnce())
 dramatiq.get_broker().add_middleware(WorkerHeartbeat())

@@ -1,6 +1,6 @@
 from django.core.wsgi import get_wsgi_application
 
-from kling_studio.startup import WORKER_BOOT_ERROR, load_settings, require_no_check_errors
+from kling_studio.processes.startup import WORKER_BOOT_ERROR, load_settings, require_no_check_errors
 
 load_settings(WORKER_BOOT_ERROR)
 application = get_wsgi_application()

@@ -17,10 +17,27 @@ from django.core.management import call_command  # noqa: E402
 from django.test import Client  # noqa: E402
 from django.utils import timezone  # noqa: E402
 
-from generations import dispatch, lifecycle, reports  # noqa: E402
-from generations.models import Generation, Status, Video  # noqa: E402
-from projects.models import Enforcement, EntryKind, Period, Project, SpendEntry  # noqa: E402
-from projects.money import budgets, spend  # noqa: E402
+from generations import (  # noqa: E402
+    dispatch,
+    lifecycle,
+    reports,
+)
+from generations.models import (  # noqa: E402
+    Generation,
+    Status,
+    Video,
+)
+from projects.models import (  # noqa: E402
+    Enforcement,
+    EntryKind,
+    Period,
+    Project,
+    SpendEntry,
+)
+from projects.money import (  # noqa: E402
+    budgets,
+    spend,
+)
 
 ENDPOINT = "kwaivgi/kling-video-o3-4k/image-to-video"
 ROUNDS = 7

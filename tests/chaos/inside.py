@@ -17,9 +17,17 @@ from django.db.models import Sum  # noqa: E402
 from django.utils import timezone  # noqa: E402
 from knox.models import AuthToken  # noqa: E402
 
-from generations.models import Generation, UnassignedPrediction, Video  # noqa: E402
+from generations.models import (  # noqa: E402
+    Generation,
+    UnassignedPrediction,
+    Video,
+)
 from generations.services import decisions  # noqa: E402
-from projects.models import BudgetPeriod, Project, SpendEntry  # noqa: E402
+from projects.models import (  # noqa: E402
+    BudgetPeriod,
+    Project,
+    SpendEntry,
+)
 from projects.money import books  # noqa: E402
 from tests import factories  # noqa: E402
 

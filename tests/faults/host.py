@@ -29,14 +29,29 @@ from dramatiq.brokers.stub import StubBroker  # noqa: E402
 
 import kling_studio.urls  # noqa: E402, F401
 from generations import dispatch  # noqa: E402
-from generations.models import Generation, Lane, Status, UnassignedPrediction  # noqa: E402
-from generations.services import decisions, drafts, orders  # noqa: E402
+from generations.models import (  # noqa: E402
+    Generation,
+    Lane,
+    Status,
+    UnassignedPrediction,
+)
+from generations.services import (  # noqa: E402
+    decisions,
+    drafts,
+    orders,
+)
 from generations.timetable import Timetable  # noqa: E402
-from projects.models import Project, SpendEntry  # noqa: E402
+from projects.models import (  # noqa: E402
+    Project,
+    SpendEntry,
+)
 from projects.money import budgets  # noqa: E402
 from tests import factories  # noqa: E402
 from tests.faults import wrong_order  # noqa: E402
-from tests.faults.points import Points, step  # noqa: E402
+from tests.faults.points import (  # noqa: E402
+    Points,
+    step,
+)
 from tests.pipeline import ENDPOINT  # noqa: E402
 from tests.sandbox import SandboxControl  # noqa: E402
 

@@ -14,7 +14,7 @@ from dramatiq.brokers.stub import StubBroker
 from structlog.contextvars import bound_contextvars, get_contextvars
 
 from generations import dispatch
-from kling_studio.actors import ActorLines
+from kling_studio.processes.actors import ActorLines
 
 
 @pytest.mark.parametrize("style", ["json", "console"])
@@ -79,10 +79,10 @@ def test_line_of_an_actor_says_how_it_ended(broker: StubBroker, caplog: pytest.L
     def fail() -> None:
         raise ValueError("It fails")
 
-    caplog.set_level(logging.INFO, logger="kling_studio.actors")
+    caplog.set_level(logging.INFO, logger="kling_studio.processes.actors")
     actor(broker, "fail", fail).send()
     broker.join("default")
-    line = next(record.msg for record in caplog.records if record.name == "kling_studio.actors")
+    line = next(record.msg for record in caplog.records if record.name == "kling_studio.processes.actors")
 
     assert (line["event"], line["failed"], line["actor"]) == ("actor_finished", True, "fail")
     assert line["milliseconds"] >= 0

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
 
-from kling_studio import backups
+from kling_studio.database import backups
 
 
 class Command(BaseCommand):

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from kling_studio import stopped
+from kling_studio.database import stopped
 
 SECONDS_BETWEEN = 1.0
 

@@ -15,9 +15,10 @@ from PIL import Image
 from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation, Status, Video
 from generations.services import drafts, orders, quotes
-from kling_studio import embedded, progress
+from kling_studio.management import progress
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image, location, what_now, whole_number
-from kling_studio.startup import require_no_check_errors
+from kling_studio.processes import embedded
+from kling_studio.processes.startup import require_no_check_errors
 from projects.models import Enforcement, Period, Project
 from projects.money import budgets, shown, spend, to_dollars, to_micros
 from projects.permissions import STUDIO_OWNERS

@@ -16,8 +16,9 @@ from generations.catalog import endpoint
 from generations.models import Generation, Status
 from generations.services import drafts, orders, refusals
 from generations.services.inputs import is_uuid
-from kling_studio import embedded, progress
-from kling_studio.startup import require_no_check_errors
+from kling_studio.management import progress
+from kling_studio.processes import embedded
+from kling_studio.processes.startup import require_no_check_errors
 from projects import source_images
 from projects.images import ImageRefused
 from projects.models import Project

@@ -8,7 +8,7 @@ from django.db import connection
 from django.utils import timezone
 
 from generations.models import Lane, PauseCause
-from kling_studio import moving, stopped
+from kling_studio.database import moving, stopped
 
 
 class Command(BaseCommand):

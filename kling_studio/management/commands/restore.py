@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 
-from kling_studio import backups, stopped
+from kling_studio.database import backups, stopped
 
 
 class Command(BaseCommand):

@@ -13,11 +13,12 @@ from django.core.management.base import BaseCommand, CommandError
 
 from generations.models import Generation, Status
 from generations.services import drafts, orders
-from kling_studio import embedded, progress
+from kling_studio.management import progress
 from kling_studio.management.commands.demo import BUDGET, PHOTO, PROMPT, cropped
 from kling_studio.management.commands.generate import DEFAULT_ENDPOINT, add_image
-from kling_studio.startup import require_no_check_errors
-from kling_studio.webserver import create_server
+from kling_studio.processes import embedded
+from kling_studio.processes.startup import require_no_check_errors
+from kling_studio.processes.webserver import create_server
 from kling_studio.wsgi import application
 from projects.models import Enforcement, Period, Project
 from projects.money import budgets, to_micros

@@ -2,7 +2,7 @@
 
 import signal
 
-from kling_studio.draining import ECHO_SECONDS, without_echo
+from kling_studio.processes.draining import ECHO_SECONDS, without_echo
 
 
 def test_the_signals_right_after_the_first_one_are_its_echo() -> None:

@@ -7,7 +7,7 @@ import dramatiq
 import pytest
 from django.db import connections
 
-from kling_studio import embedded
+from kling_studio.processes import embedded
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)

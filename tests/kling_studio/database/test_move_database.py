@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from generations.lifecycle import restored
 from generations.models import Generation, Lane, Process
-from kling_studio import stopped
+from kling_studio.database import stopped
 from projects.models import Project
 from tests import factories
 

@@ -1,0 +1,1 @@
+"""How the studio's processes start, serve and end."""
