@@ -56,6 +56,9 @@ ORIENTATION_TAG, GPS_IFD, EXIF_IFD, INTEROP_IFD = 0x0112, 0x8825, 0x8769, 0xA005
 COLOR_SPACE_TAG, UNCALIBRATED, ADOBE_RGB = 0xA001, 0xFFFF, 2
 JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # others stand for data, or restart it
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
+START_OF_FRAME = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# What is whole looks the same whatever comes after it; where a bit is missing, one of these draws something else.
+CONTINUATIONS = (b"\x55", b"\xaa", b"\x33")
 ZLIB = b"\x78"
 PNG_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
 MAX_UNPACKED = {**dict.fromkeys(PNG_TEXTS, MAX_PNG_TEXT), b"iCCP": MAX_PNG_PROFILE}
@@ -282,24 +285,54 @@ def _with_end(content: bytes) -> bytes:
         raise ImageRefused("too_many_scans", message)
     if has_end:
         return content
-    # What is whole looks the same whatever comes after it.
-    ended, continued = (content + more + bytes((0xFF, END_OF_IMAGE)) for more in (b"", b"\x55" * 1000))
-    with Image.open(io.BytesIO(ended)) as one, Image.open(io.BytesIO(continued)) as other:
-        if one.mode != other.mode or ImageChops.difference(one, other).getbbox(alpha_only=False):
-            raise _damaged()
-    return ended
+    one, *others = (_continued(content, bits) for bits in CONTINUATIONS)
+    if not _draws_all(content) or any(_differ(one, other) for other in others):
+        raise _damaged()
+    return content + bytes((0xFF, END_OF_IMAGE))
+
+
+def _continued(content: bytes, bits: bytes) -> bytes:
+    """With more of the picture, in this restart interval and in any that may be missing."""
+    restarts = (bytes((0xFF, 0xD0 + number % 8)) for number in range(16))
+    return b"".join((content, bits * 1000, *(restart + bits * 100 for restart in restarts), b"\xff\xd9"))
+
+
+def _differ(one: bytes, other: bytes) -> bool:
+    with Image.open(io.BytesIO(one)) as first, Image.open(io.BytesIO(other)) as second:
+        return first.mode != second.mode or ImageChops.difference(first, second).getbbox(alpha_only=False) is not None
+
+
+def _draws_all(content: bytes) -> bool:
+    """Whether the scans of a JPEG come to the last bit of each coefficient; one that ends between two scans does not (T.81, G.1.1.1)."""
+    components: set[int] = set()
+    drawn: set[tuple[int, int]] = set()
+    for code, segment in _segments(content):
+        if code in START_OF_FRAME:
+            components |= set(segment[6::3])
+        elif code == START_OF_SCAN:
+            first, last, bits = segment[-3:]
+            if bits & 0x0F == 0:
+                drawn |= {(each, number) for each in segment[1:-3:2] for number in range(first, last + 1)}
+    return {(each, number) for each in components for number in range(64)} <= drawn
 
 
 def _structure(content: bytes) -> tuple[int, bool]:
     """How many scans a JPEG has, and whether it comes to its end (ITU-T T.81, B.1.1)."""
-    at, scans = 2, 0
+    codes = [code for code, _ in _segments(content)]
+    return codes.count(START_OF_SCAN), END_OF_IMAGE in codes
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """The markers of a JPEG up to its end, and what each says."""
+    at = 2
     while marker := JPEG_MARKER.search(content, at):
         at, code = marker.end(), content[marker.end() - 1]
         if code == END_OF_IMAGE:
-            return scans, True
-        scans += code == START_OF_SCAN
-        at += int.from_bytes(content[at : at + 2])
-    return scans, False
+            yield code, b""
+            return
+        length = int.from_bytes(content[at : at + 2])
+        yield code, content[at + 2 : at + length]
+        at += length
 
 
 def _readable_png(content: bytes, notes: list[str]) -> bytes:

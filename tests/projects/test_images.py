@@ -547,12 +547,35 @@ def test_normalise_takes_a_jpeg_without_its_end_marker() -> None:
         assert same_corners(opened(normalised(whole[:-2])), [RED, GREEN, BLUE, YELLOW])
 
 
+def noise(seed: int) -> Image.Image:
+    return Image.frombytes("L", (400, 300), random.Random(seed).randbytes(400 * 300)).convert("RGB")
+
+
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("missing", [3, 10, 100, 1_000])
 def test_normalise_refuses_a_jpeg_that_ends_before_its_picture(progressive: bool, missing: int) -> None:
-    whole = encoded(Image.effect_noise((400, 300), 90).convert("RGB"), "JPEG", progressive=progressive)
+    """The last byte of some of them holds a single bit of the picture."""
+    wholes = [encoded(noise(seed), "JPEG", progressive=progressive) for seed in range(30)]
 
-    assert refused(whole[:-missing])[0] == "damaged"
+    assert any(whole.endswith(b"\x7f\xff\xd9") for whole in wholes)
+    assert {refused(whole[:-missing])[0] for whole in wholes} == {"damaged"}
+
+
+def test_normalise_refuses_a_jpeg_that_ends_between_two_scans() -> None:
+    whole = encoded(noise(1), "JPEG", progressive=True)
+    scans = [at.start() for at in re.finditer(rb"\xff\xda", whole)]
+
+    assert len(scans) > 5
+    assert {refused(whole[:at])[0] for at in scans[1:]} == {"damaged"}
+
+
+def test_normalise_refuses_a_jpeg_that_ends_before_a_restart() -> None:
+    whole = encoded(noise(1), "JPEG", restart_marker_rows=1)
+    restarts = [at.start() for at in re.finditer(rb"\xff[\xd0-\xd7]", whole)]
+
+    assert len(restarts) > 8
+    assert {refused(whole[: at + length])[0] for at in restarts for length in (0, 2)} == {"damaged"}
+    assert changes(normalised(whole[:-2])) == ()
 
 
 @pytest.mark.parametrize(("name", "note"), [("png-ztxt-2mb.png", ("Removed: texts.",)), ("png-iccp-1.5mb.png", ())])
