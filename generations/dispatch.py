@@ -184,7 +184,7 @@ def tell_of_lost_leases() -> None:
 
 def find_out_restored() -> None:
     """Looked at here too, so that owners hear of it before anybody queues something."""
-    restored.check()
+    restored.pause_if_earlier()
 
 
 def schedule(timetable: Timetable) -> None:

@@ -74,8 +74,8 @@ def _processes() -> Iterator[Matter]:
 
 
 def _lane() -> Iterator[Matter]:
-    lane = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at__isnull=False).first()
-    if lane:
+    lane = Lane.current()
+    if lane.paused_at:
         yield Matter(
             "The lane is paused: nothing is submitted",
             lane.paused_reason or "No reason was given.",

@@ -105,7 +105,7 @@ class OperationsAdmin(ReadOnlyAdmin):
 
 def _page() -> dict[str, Any]:
     now = timezone.now()
-    lane = Lane.objects.select_related("paused_by").filter(pk=Lane.WAVESPEED).first() or Lane()
+    lane = Lane.current()
     used, limits = lanes.used(now), lanes.limits(lane, now)
     checks = health.results()
     return {

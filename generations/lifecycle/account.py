@@ -4,7 +4,6 @@ from datetime import datetime
 
 import structlog
 from django.db import transaction
-from django.utils import timezone
 
 from generations import alerts, provider
 from generations.lifecycle.lane import first_in_turn, queued
@@ -66,15 +65,10 @@ def last_pause_or_resume() -> datetime | None:
 @transaction.atomic
 def _pause(cause: PauseCause, reason: str) -> bool:
     """True also when somebody was faster: the lane is paused."""
-    now = timezone.now()
-    paused = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at=None).update(
-        paused_at=now, paused_cause=cause, paused_reason=reason, paused_by=None
-    )
-    if paused:
+    if Lane.pause(cause, reason):
         log.error("lane_paused", reason=reason)
-        PauseEvent.objects.create(is_pause=True, reason=reason, at=now)
         alerts.lane_paused(reason)
-    elif cause == PauseCause.KEY_REFUSED and not Lane.objects.filter(pk=Lane.WAVESPEED, paused_cause=cause).exists():
+    elif cause == PauseCause.KEY_REFUSED and Lane.current().paused_cause != cause:
         alerts.key_refused()
     return True
 
@@ -82,11 +76,8 @@ def _pause(cause: PauseCause, reason: str) -> bool:
 @transaction.atomic
 def _resume(lane: Lane, reason: str) -> bool:
     """False if it is another pause by now."""
-    resumed = Lane.objects.filter(pk=lane.pk, paused_at=lane.paused_at, paused_cause=lane.paused_cause).update(
-        paused_at=None, paused_cause="", paused_reason="", paused_by=None
-    )
+    paused_at, resumed = lane.paused_at, lane.resume(reason)
     if resumed:
         log.warning("lane_resumed", reason=reason)
-        PauseEvent.objects.create(is_pause=False, reason=reason)
-        alerts.lane_resumed(lane.paused_at, reason)
-    return resumed == 1
+        alerts.lane_resumed(paused_at, reason)
+    return resumed

@@ -60,16 +60,16 @@ def admit() -> Lease | None:
         log.warning("no_room", reason=shortage)
         return None
     lease = _admit()
-    if lease is None or _is_current_database():
+    if lease is None or _confirm_database():
         return lease
     again_at = timezone.now() + backoff(0)
     Generation.objects.save_leased(lease.pk, lease.token, release=True, next_action_at=again_at)
     return None
 
 
-def _is_current_database() -> bool:
+def _confirm_database() -> bool:
     try:
-        return not restored.check()
+        return not restored.pause_if_earlier()
     except Exception:
         # Storages raise what their vendor's library raises. Without an answer nothing is submitted.
         log.exception("storage_not_read")

@@ -15,7 +15,8 @@ from django.db.models import F
 from django.utils import timezone
 
 from generations import alerts
-from generations.models import Lane, PauseCause, PauseEvent, Process
+from generations.models import Lane, PauseCause, Process
+from generations.models.lane import LESSER_CAUSES
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,7 @@ def remember(number: int) -> None:
         _delete(_name(number - KEPT))
 
 
-def check() -> bool:
+def pause_if_earlier() -> bool:
     """Pauses the lane if this database is an earlier one; True then. Raises whatever the storage's library raises."""
     if not is_earlier():
         return False
@@ -81,19 +82,11 @@ def highest() -> int:
 @transaction.atomic
 def pause(reason: str) -> None:
     """Whatever it was paused for before, this comes first; the owners are told. It takes a comparison, also where there was one before."""
-    Lane.objects.get_or_create(pk=Lane.WAVESPEED)
-    now = timezone.now()
     Lane.objects.filter(pk=Lane.WAVESPEED).update(compared_at=None)
-    paused = (
-        Lane.objects.filter(pk=Lane.WAVESPEED)
-        .exclude(paused_at__isnull=False, paused_cause=PauseCause.RESTORED)
-        .update(paused_at=now, paused_cause=PauseCause.RESTORED, paused_reason=reason, paused_by=None)
-    )
-    if paused:
+    if Lane.pause(PauseCause.RESTORED, reason, replaces=LESSER_CAUSES):
         # Who ran when the backup was made counts neither as alive nor as dead.
         Process.objects.dead().delete()
         log.error("lane_paused", reason=reason)
-        PauseEvent.objects.create(is_pause=True, reason=reason, at=now)
         alerts.lane_paused(reason)
 
 

@@ -68,7 +68,7 @@ def _settle_charge(generation: Generation, reservation: SpendEntry, billed: bill
         _settle_later(generation)
         return
     with transaction.atomic():
-        if not _is_settled_now(generation) or not billed.deducts:
+        if not _claim_settlement(generation) or not billed.deducts:
             return
         charged = spend.charged(generation.pk)
         # The refunds that are booked after this leave what the provider keeps.
@@ -93,11 +93,11 @@ def _settle_failure(generation: Generation, reservation: SpendEntry, billed: bil
     """
     assert generation.completed_at
     is_overdue = timezone.now() - generation.completed_at > timedelta(hours=settings.WAVESPEED_REFUND_HOURS)
-    if not billed.is_refunded and not (_has_really_failed(generation) and is_overdue):
+    if not billed.is_refunded and not (_confirm_failure(generation) and is_overdue):
         _settle_later(generation)
         return
     with transaction.atomic():
-        if not _is_settled_now(generation, status=Status.FAILED):
+        if not _claim_settlement(generation, status=Status.FAILED):
             return
         if billed.net > 0:
             spend.charge(
@@ -115,7 +115,7 @@ def _settle_failure(generation: Generation, reservation: SpendEntry, billed: bil
         pause_if_overcharged(generation, reservation)
 
 
-def _has_really_failed(generation: Generation) -> bool:
+def _confirm_failure(generation: Generation) -> bool:
     """False: it is made, or may still be, or nobody can say now. What the provider knows no more has failed."""
     assert generation.prediction_id
     assert generation.submitted_at
@@ -138,7 +138,7 @@ def _has_really_failed(generation: Generation) -> bool:
     return False
 
 
-def _is_settled_now(generation: Generation, **conditions: Status) -> bool:
+def _claim_settlement(generation: Generation, **conditions: Status) -> bool:
     """False: another worker has settled it, or it does not fit `conditions` any more."""
     rows = Generation.objects.filter(pk=generation.pk, settle_at__isnull=False, **conditions)
     return rows.update(settle_at=None) == 1

@@ -52,7 +52,7 @@ def submit(lease: Lease) -> None:
     if body is None:
         return
     number = _hand_over(generation, lease, body)
-    if number is None or not _is_remembered(number, generation, lease):
+    if number is None or not _remember_or_put_back(number, generation, lease):
         return
     try:
         prediction = provider.client().submit(
@@ -126,7 +126,7 @@ def _hand_over(generation: Generation, lease: Lease, body: dict[str, Any]) -> in
     return number if submitting else None
 
 
-def _is_remembered(number: int, generation: Generation, lease: Lease) -> bool:
+def _remember_or_put_back(number: int, generation: Generation, lease: Lease) -> bool:
     """Whether the request may leave: the storage knows of it, so that a backup from before it will be found out."""
     try:
         restored.remember(number)
@@ -212,7 +212,7 @@ def _not_uploaded(generation: Generation, lease: Lease, error: errors.WaveSpeedE
     refusal = REFUSALS.get(type(error), "")
     if refusal or generation.attempts < UPLOAD_EVIDENCE:
         keep(lease.pk, Exchange.Kind.UPLOAD, error.exchange, summary=f"Not uploaded: {error}", refusal=refusal)
-    if _is_refused_for_good(generation, error):
+    if _pause_or_count_refusal(generation, error):
         _fail_unbilled(generation, Status.QUEUED, lease, failures.Failure(refusal, str(error)))
     else:
         _postpone(generation, lease, "not_uploaded", why, **_again(generation, error))
@@ -230,7 +230,7 @@ def _postpone(generation: Generation, lease: Lease, code: str, why: str, **again
 
 def _refused(generation: Generation, lease: Lease, error: errors.NotCreated) -> None:
     """Surely not created: back into the queue where it can pass later, else failed and released."""
-    if isinstance(error, errors.Rejected) or _is_refused_for_good(generation, error):
+    if isinstance(error, errors.Rejected) or _pause_or_count_refusal(generation, error):
         failure = failures.Failure(REFUSALS[type(error)], str(error))
         _fail_unbilled(generation, Status.SUBMITTING, lease, failure)
         return
@@ -247,7 +247,7 @@ def _refused(generation: Generation, lease: Lease, error: errors.NotCreated) -> 
     )
 
 
-def _is_refused_for_good(generation: Generation, error: errors.WaveSpeedError) -> bool:
+def _pause_or_count_refusal(generation: Generation, error: errors.WaveSpeedError) -> bool:
     """Whether this request alone was refused three times in the same way. The account's fault does not count: it pauses the lane."""
     refusal = REFUSALS.get(type(error), "")
     if not refusal or account.pause_if_account_problem(error, needed=generation.quote or 0):

@@ -118,7 +118,7 @@ def take_in(predictions: Sequence[Prediction], *, found_by: str) -> tuple[int, d
     How many are kept that were not known before, and until when nothing was left out for being young, or perhaps of a submit under way.
     """
     until = timezone.now() - ORPHANED_AFTER
-    strange, unsure_since = _strangers(predictions, until)
+    strange, unsure_since = _adopt_or_collect(predictions, until)
     if settings.WAVESPEED_ACCOUNT_IS_SHARED:
         # They are somebody else's, as far as anybody here can tell.
         return 0, min([until, *unsure_since])
@@ -137,7 +137,7 @@ def _last_look() -> datetime | None:
     return max((last or first_at) - LISTED_LATE, timezone.now() - LISTED_FOR)
 
 
-def _strangers(listed: Sequence[Prediction], until: datetime) -> tuple[list[Prediction], list[datetime]]:
+def _adopt_or_collect(listed: Sequence[Prediction], until: datetime) -> tuple[list[Prediction], list[datetime]]:
     """Those that are nobody's and not known as such, and from when those are that may be of a submit that is under way."""
     ours = [each for each in listed if each.model in catalog.ENDPOINTS]
     nobodys = unknown(each.id for each in ours)

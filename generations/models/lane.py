@@ -1,7 +1,10 @@
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.db import models
+from django.contrib.auth.models import User
+from django.db import models, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from projects.models import Project
@@ -15,6 +18,9 @@ class PauseCause(models.TextChoices):
     NO_CREDITS = "no_credits", "The provider's account has not enough credits"
     RESTORED = "restored", "The database was restored from a backup"
 
+
+# What an owner's pause takes the place of, and a restored database's: before that nothing else counts.
+LESSER_CAUSES = frozenset(PauseCause) - {PauseCause.RESTORED}
 
 # A quiet minute gives back as many points of the rate.
 RECOVERY = 10
@@ -74,6 +80,40 @@ class Lane(models.Model):
         """The one row, made when it is missing and locked until the transaction ends."""
         cls.objects.get_or_create(pk=cls.WAVESPEED)
         return cls.objects.select_for_update().get(pk=cls.WAVESPEED)
+
+    @classmethod
+    def current(cls) -> "Lane":
+        """The one row as it is, or as it would be made."""
+        return cls.objects.select_related("paused_by").filter(pk=cls.WAVESPEED).first() or cls()
+
+    @classmethod
+    def pause(
+        cls,
+        cause: PauseCause,
+        reason: str,
+        *,
+        by: User | None = None,
+        replaces: Collection[PauseCause] = (),
+    ) -> bool:
+        """Pauses it, with its line in the history. False: it is paused already, for a cause that this one does not replace."""
+        cls.objects.get_or_create(pk=cls.WAVESPEED)
+        now = timezone.now()
+        rows = cls.objects.filter(Q(paused_at=None) | Q(paused_cause__in=replaces), pk=cls.WAVESPEED)
+        with transaction.atomic():
+            if not rows.update(paused_at=now, paused_cause=cause, paused_reason=reason, paused_by=by):
+                return False
+            PauseEvent.objects.create(is_pause=True, reason=reason, by=by, at=now)
+        return True
+
+    @transaction.atomic
+    def resume(self, reason: str = "", *, by: User | None = None) -> bool:
+        """Ends this pause, with its line in the history. False: it has ended, or is another pause by now."""
+        rows = Lane.objects.filter(pk=self.pk, paused_at__isnull=False)
+        this_pause = rows.filter(paused_at=self.paused_at, paused_cause=self.paused_cause)
+        if not this_pause.update(paused_at=None, paused_cause="", paused_reason="", paused_by=None):
+            return False
+        PauseEvent.objects.create(is_pause=False, reason=reason, by=by)
+        return True
 
     def is_slowed(self, now: datetime) -> bool:
         return self.slowed_until is not None and self.slowed_until > now

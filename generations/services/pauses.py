@@ -12,6 +12,7 @@ from django.utils import timezone
 from generations import catalog, tasks
 from generations.lifecycle import restored
 from generations.models import Generation, Lane, PauseCause, PausedEndpoint, PausedProject, PauseEvent, Status
+from generations.models.lane import LESSER_CAUSES
 from generations.services.refusals import ReasonMissing, WrongStatus
 from projects import permissions
 from projects.models import Project
@@ -28,9 +29,7 @@ def pause_lane(*, reason: str, by: User) -> None:
     reason, lane = _checked(reason), Lane.locked()
     if lane.paused_at and lane.paused_cause == PauseCause.RESTORED:
         raise WrongStatus("It is paused already, because the database was restored from a backup; that comes first.")
-    lane.paused_at, lane.paused_cause, lane.paused_reason, lane.paused_by = timezone.now(), PauseCause.OWNER, reason, by
-    lane.save(update_fields=["paused_at", "paused_cause", "paused_reason", "paused_by"])
-    PauseEvent.objects.create(is_pause=True, reason=reason, by=by, at=lane.paused_at)
+    Lane.pause(PauseCause.OWNER, reason, by=by, replaces=LESSER_CAUSES)
 
 
 def resume_lane(*, by: User, reason: str = "") -> None:
@@ -38,13 +37,8 @@ def resume_lane(*, by: User, reason: str = "") -> None:
     permissions.require_studio_owner(by, "resume submitting")
     _require_compared()
     with transaction.atomic():
-        lane = Lane.locked()
-        if lane.paused_at is None:
-            return
-        lane.paused_at, lane.paused_cause, lane.paused_reason, lane.paused_by = None, "", "", None
-        lane.save(update_fields=["paused_at", "paused_cause", "paused_reason", "paused_by"])
-        PauseEvent.objects.create(is_pause=False, reason=reason[:MOST_CHARACTERS], by=by)
-        tasks.send_on_commit(tasks.fill_lane)
+        if Lane.locked().resume(reason[:MOST_CHARACTERS], by=by):
+            tasks.send_on_commit(tasks.fill_lane)
 
 
 def _require_compared() -> None:
@@ -126,8 +120,8 @@ def what_holds_up(generation: Generation) -> str:
     """Why a queued generation is not submitted although it might be its turn, in a sentence; empty when nothing is paused."""
     if generation.status != Status.QUEUED:
         return ""
-    lane = Lane.objects.filter(pk=Lane.WAVESPEED, paused_at__isnull=False).first()
-    if lane:
+    lane = Lane.current()
+    if lane.paused_at:
         return f"Nothing is submitted at the moment: {lane.paused_reason}"
     if paused := _pause_of(generation.project):
         return f"The project is paused, by {paused.paused_by}: {paused.reason}"

@@ -118,7 +118,7 @@ def _generations() -> list[Metric]:
 
 def _lane() -> list[Metric]:
     now = timezone.now()
-    row = Lane.objects.filter(pk=Lane.WAVESPEED).first() or Lane()
+    row = Lane.current()
     used, limits = lane.used(now), lane.limits(row, now)
     paused = {cause: int(row.paused_at is not None and row.paused_cause == cause) for cause in PauseCause}
     return [

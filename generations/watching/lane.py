@@ -70,7 +70,7 @@ class Queue:
 
 def standing() -> Standing:
     now = timezone.now()
-    lane = Lane.objects.select_related("paused_by").filter(pk=Lane.WAVESPEED).first() or Lane()
+    lane = Lane.current()
     counts = Generation.objects.filter(
         Q(status=Status.QUEUED, lease_until__gt=now)
         | Q(status__in=(Status.SUBMITTING, Status.PROCESSING, Status.STORING, Status.UNCONFIRMED))

@@ -5,7 +5,6 @@ from typing import Any
 import dj_database_url
 from django.core.management.base import BaseCommand, CommandError
 from django.db import connection
-from django.utils import timezone
 
 from generations.models import Lane, PauseCause
 from kling_studio.database import moving, stopped
@@ -59,12 +58,5 @@ def _postgres(url: str) -> dict[str, Any]:
 
 def _retire() -> None:
     """Two studios with the same queue would each submit it."""
-    Lane.objects.update_or_create(
-        pk=Lane.WAVESPEED,
-        defaults={
-            "paused_at": timezone.now(),
-            "paused_cause": PauseCause.OWNER,
-            "paused_reason": "This database was moved to PostgreSQL. Start the studio with the new DATABASE_URL instead.",
-            "paused_by": None,
-        },
-    )
+    reason = "This database was moved to PostgreSQL. Start the studio with the new DATABASE_URL instead."
+    Lane.pause(PauseCause.OWNER, reason, replaces=frozenset(PauseCause))

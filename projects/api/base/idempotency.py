@@ -143,12 +143,12 @@ def _claim(user: User, key: str, digest: str) -> IdempotencyKey:
         return claim
     if claim.request_digest != digest:
         raise KeyReused("This idempotency key came with another request before. Take a new key for a new request.")
-    if claim.status_code is None and not _taken_over(claim):
+    if claim.status_code is None and not _take_over(claim):
         raise InFlight("The first request with this idempotency key is still being worked on. Ask again in a moment.")
     return claim
 
 
-def _taken_over(claim: IdempotencyKey) -> bool:
+def _take_over(claim: IdempotencyKey) -> bool:
     """Whether the claim had run out, and is ours now."""
     now = timezone.now()
     holder = uuid4()

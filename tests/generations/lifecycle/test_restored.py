@@ -200,7 +200,7 @@ def test_many_processes_at_once_are_no_earlier_database(studio_owner: User) -> N
 def test_an_owner_resumes_only_after_the_comparison(queue: Make, wavespeed: SandboxControl, studio_owner: User) -> None:
     queue("sent"), submit_next()
     Lane.objects.update(admitted=0)
-    restored.check()
+    restored.pause_if_earlier()
 
     with pytest.raises(WrongStatus, match=r"manage\.py after_restore"):
         pauses.resume_lane(by=studio_owner)
@@ -210,7 +210,7 @@ def test_an_owner_resumes_only_after_the_comparison(queue: Make, wavespeed: Sand
     assert "and compared with the provider at" in lane().paused_reason
     pauses.resume_lane(by=studio_owner)
     assert lane().paused_at is None
-    assert not restored.check()
+    assert not restored.pause_if_earlier()
 
 
 @pytest.mark.django_db
