@@ -84,7 +84,15 @@ def _ask(bodies: Mapping[str, tuple[str, Mapping[str, Any]]]) -> Prices:
     if connection.in_atomic_block:
         raise RuntimeError("The provider is asked for prices outside transactions only.")
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        return dict(zip(bodies, threads.map(lambda wanted: _ask_one(*wanted), bodies.values()), strict=True))
+        return dict(zip(bodies, threads.map(lambda wanted: _ask_in_thread(*wanted), bodies.values()), strict=True))
+
+
+def _ask_in_thread(endpoint: str, body: Mapping[str, Any]) -> int:
+    """The connection on which the call was noted is the thread's own and would outlive it."""
+    try:
+        return _ask_one(endpoint, body)
+    finally:
+        connection.close()
 
 
 def _ask_one(endpoint: str, body: Mapping[str, Any]) -> int:

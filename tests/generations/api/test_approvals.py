@@ -1,13 +1,16 @@
 """Approvals and prices as a program meets them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from rest_framework.test import APIClient
 
-from generations.models import Approval, Generation, Status
+from generations.models import Approval, Generation, ProviderCall, Status
 from generations.services import orders
 from projects.models import Alert, AlertKind, Project, Role
 from projects.money import budgets
@@ -262,6 +265,31 @@ def test_without_the_providers_price_nothing_is_made_and_the_key_is_free_again(
     nothing_happened()
     live.disarm()
     assert api.post(GENERATIONS, {**body, "queue": True}, headers=headers).status_code == 202
+
+
+@pytest.fixture
+def opened() -> Iterator[list[BaseDatabaseWrapper]]:
+    """The connections to the database that are made during a test, by all threads."""
+    made: list[BaseDatabaseWrapper] = []
+
+    def note(connection: BaseDatabaseWrapper, **_: object) -> None:
+        made.append(connection)
+
+    connection_created.connect(note)
+    yield made
+    connection_created.disconnect(note)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_asking_for_prices_leaves_no_connection_to_the_database_open(
+    live: SandboxControl, api: APIClient, body: dict[str, Any], opened: list[BaseDatabaseWrapper]
+) -> None:
+    """How the provider's calls end is noted, by each thread on a connection of its own."""
+    assert api.post(f"{GENERATIONS}quote/", body).status_code == 200
+
+    assert ProviderCall.objects.get(route="/model/price").good_at
+    others = [each for each in opened if each is not connections["default"]]
+    assert [each.connection for each in others] == [None]
 
 
 # --- The rule ---------------------------------------------------------------------------------------------------------
