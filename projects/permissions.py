@@ -1,6 +1,7 @@
 """Who may do what: the one place that the admin and the API ask."""
 
 import uuid
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from django.contrib.auth.models import AnonymousUser, User
@@ -70,6 +71,37 @@ def roles(user: "Person") -> dict[uuid.UUID, Role]:
     return {project_id: Role(role) for project_id, role in _memberships(user).values_list("project_id", "role")}
 
 
+@dataclass(frozen=True)
+class Access:
+    """What one person may do, read once: for pages and lists that ask of many projects."""
+
+    is_studio_owner: bool
+    roles: dict[uuid.UUID, Role]
+
+    @classmethod
+    def of(cls, user: "Person") -> "Access":
+        return cls(is_studio_owner(user), roles(user))
+
+    def may(self, action: str, project_id: uuid.UUID | None) -> bool:
+        """Whether they may `view`, `edit`, `spend` in, `approve` in or `manage` it. What belongs to no project is the studio owners'."""
+        if self.is_studio_owner:
+            return True
+        role = self.roles.get(project_id) if project_id else None
+        return role is not None and RANK[role] >= RANK[LEAST_ROLE[action]]
+
+    def may_somewhere(self, action: str) -> bool:
+        return self.is_studio_owner or any(self.may(action, project_id) for project_id in self.roles)
+
+    def projects(self, action: str) -> QuerySet[Project]:
+        """The projects, archived ones too, in which they may do it."""
+        if self.is_studio_owner:
+            return Project.objects.all()
+        return Project.objects.filter(pk__in=[project_id for project_id in self.roles if self.may(action, project_id)])
+
+    def open_projects(self, action: str) -> QuerySet[Project]:
+        return self.projects(action).filter(archived_at=None)
+
+
 def _memberships(user: "Person") -> QuerySet[Membership]:
     """What counts; somebody who is switched off, in the studio or in a project, has no role there."""
     if user.pk is None or not user.is_active:
@@ -78,12 +110,7 @@ def _memberships(user: "Person") -> QuerySet[Membership]:
 
 
 def may(user: "Person", action: str, project: Project) -> bool:
-    """Whether `user` may `view`, `edit`, `spend` in, `approve` in or `manage` the project."""
-    least = RANK[LEAST_ROLE[action]]
-    if is_studio_owner(user):
-        return True
-    role = roles(user).get(project.pk)
-    return role is not None and RANK[role] >= least
+    return Access.of(user).may(action, project.pk)
 
 
 def require(user: "Person", action: str, project: Project) -> None:

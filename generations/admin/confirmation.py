@@ -13,7 +13,7 @@ from django.urls import reverse
 from generations import catalog
 from generations.catalog.endpoint import InvalidInputs
 from generations.models import RETRYABLE, Generation, Status
-from generations.services import costs, inputs, orders, prices, queueing, quotes, refusals
+from generations.services import costs, orders, prices, queueing, quotes, refusals
 from generations.services.approvals import needs_approval
 from generations.services.prices import Price
 from projects import permissions
@@ -71,24 +71,20 @@ class Plan:
 
 def make_plan(kind: Kind, generations: Sequence[Generation], *, by: User) -> Plan:
     plan = Plan(kind, retries_seen=_count_retries(generations))
-    problems = {generation: _problem(kind, generation, by) for generation in generations}
+    access = permissions.Access.of(by)
+    problems = {generation: _problem(kind, generation, access) for generation in generations}
     plan.problems = [problem for problem in problems.values() if problem]
     possible = [generation for generation, problem in problems.items() if not problem]
     told = _ask(plan, possible)
+    costs = quotes.price_each(possible, told)
+    surprises = _surprises(kind, possible)
     for generation in possible:
-        try:
-            quote = quotes.quote(
-                generation.project,
-                endpoint=generation.endpoint,
-                inputs=inputs.inputs_of(generation),
-                by=by,
-                told=told,
-            )
-        except InvalidInputs as error:
-            plan.problems.extend(f"“{generation}”: {text}" for texts in error.errors.values() for text in texts)
-            continue
-        plan.lines.append((generation, quote.prices[0]))
-        plan.existing += [found for found in _surprises(kind, generation, quote) if found not in plan.existing]
+        match costs[generation.pk]:
+            case InvalidInputs() as error:
+                plan.problems.extend(f"“{generation}”: {text}" for texts in error.errors.values() for text in texts)
+            case cost:
+                plan.lines.append((generation, cost))
+                plan.existing += [found for found in surprises[generation.pk] if found not in plan.existing]
     _fit(plan, by)
     return plan
 
@@ -111,10 +107,10 @@ def _fit(plan: Plan, by: User) -> None:
     waiting = {project for project, total in totals.items() if needs_approval(project, total)}
     needs: Counter[uuid.UUID] = Counter()
     held_now: Counter[uuid.UUID] = Counter()
-    for generation, price in plan.lines:
-        for pk in Budget.objects.matching(generation.project_id, by.pk).values_list("pk", flat=True):
-            needs[pk] += price.amount
-            held_now[pk] += 0 if generation.project in waiting else price.amount
+    for project, total in totals.items():
+        for pk in Budget.objects.matching(project.pk, by.pk).values_list("pk", flat=True):
+            needs[pk] += total
+            held_now[pk] += 0 if project in waiting else total
     figures = budgets.figures(Budget.objects.filter(pk__in=list(needs)))
     plan.bars = [BudgetBar(each, needs[each.budget.pk]) for each in figures]
     plan.approvals = [_approval_needed(project, totals[project], by) for project in totals if project in waiting]
@@ -181,8 +177,8 @@ def _approval_needed(project: Project, total: int, by: User) -> str:
     )
 
 
-def _problem(kind: Kind, generation: Generation, by: User) -> str:
-    if not permissions.may(by, "spend", generation.project):
+def _problem(kind: Kind, generation: Generation, access: permissions.Access) -> str:
+    if not access.may("spend", generation.project_id):
         return f"“{generation}”: generating takes the role “Editor” or higher in {generation.project}."
     if generation.project.archived_at:
         return f"“{generation}”: {generation.project} is archived, so nothing new can be made in it."
@@ -194,13 +190,13 @@ def _problem(kind: Kind, generation: Generation, by: User) -> str:
     return ""
 
 
-def _surprises(kind: Kind, generation: Generation, quote: quotes.Quote) -> list[Generation]:
+def _surprises(kind: Kind, generations: Sequence[Generation]) -> dict[uuid.UUID, list[Generation]]:
     """What the services would ask about: the same video made lately, or another retry; the retried one is no surprise."""
-    if kind == Kind.GENERATE:
-        return queueing.duplicates(generation)
-    retries = generation.retries.exclude(status__in=(Status.DRAFT, Status.CANCELLED))
-    found = [other for other in quote.existing if other.pk != generation.pk]
-    return found + [other for other in retries if other not in found]
+    found = queueing.duplicates_of(generations)
+    if kind == Kind.RETRY:
+        for pk, retries in queueing.retries_of(found).items():
+            found[pk] += [other for other in retries if other not in found[pk]]
+    return found
 
 
 def _without_budget(projects: list[Project]) -> list[Project]:

@@ -253,7 +253,7 @@ class GenerationAdmin(StudioAdmin):
         """The price of what is in the form, complete or not, and what it leaves of the budgets."""
         project, needed = form.project, form.price
         figures = budgets.figures(Budget.objects.matching(project.pk, person(request).pk))
-        has_budget = any(each.budget.project_id and not each.budget.user_id for each in figures)
+        has_budget = budgets.has_own(each.budget for each in figures)
         return {
             "project": project,
             "price": amount(needed) if needed is not None else "",

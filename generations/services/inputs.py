@@ -46,17 +46,41 @@ class Checked:
         return {**BLANK, **plain, **images, "inputs_digest": self.digest}
 
 
-def check(project: Project, endpoint_id: str, inputs: Mapping[str, Any]) -> Checked:
+@dataclass(frozen=True)
+class AtHand:
+    """The pictures and elements that inputs name, of whatever project, by id."""
+
+    images: dict[uuid.UUID, SourceImage]
+    elements: dict[uuid.UUID, Element]
+
+    @classmethod
+    def named_in(cls, many: Iterable[Mapping[str, Any]]) -> "AtHand":
+        """For all these inputs in two queries, so that fifty are checked as fast as one."""
+        images, elements = set(), set()
+        for inputs in many:
+            images |= {pk for name in IMAGE_INPUTS if (pk := _uuid(inputs.get(name)))}
+            listed = inputs.get("element_list")
+            elements |= {pk for each in listed if (pk := _uuid(each))} if isinstance(listed, list | tuple) else set()
+        return cls(
+            SourceImage.objects.in_bulk(images) if images else {},
+            Element.objects.in_bulk(elements) if elements else {},
+        )
+
+
+def check(project: Project, endpoint_id: str, inputs: Mapping[str, Any], *, at_hand: AtHand | None = None) -> Checked:
     """Raises `InvalidInputs` that names every problem at once."""
     try:
         endpoint = catalog.get(endpoint_id)
     except catalog.UnknownEndpoint as error:
         raise InvalidInputs({"endpoint": [Sentence(str(error), "invalid_choice")]}) from error
     errors: Errors = {}
+    at_hand = at_hand or AtHand.named_in([inputs])
     images = {
-        name: _image(project, name, inputs[name], errors) for name in IMAGE_INPUTS if inputs.get(name) not in (None, "")
+        name: _image(project, name, inputs[name], at_hand, errors)
+        for name in IMAGE_INPUTS
+        if inputs.get(name) not in (None, "")
     }
-    elements = _elements(project, inputs.get("element_list"), errors)
+    elements = _elements(project, inputs.get("element_list"), at_hand, errors)
     plain = dict(inputs)
     if elements is not None:
         plain["element_list"] = [{"element_id": element.element_id} for element in elements]
@@ -101,24 +125,26 @@ def inputs_of(generation: Generation) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in endpoint.names and value not in (None, "", [])}
 
 
-def _image(project: Project, name: str, value: Any, errors: Errors) -> SourceImage | None:
+def _image(project: Project, name: str, value: Any, at_hand: AtHand, errors: Errors) -> SourceImage | None:
     pk = _uuid(value)
-    image = SourceImage.objects.filter(project=project, pk=pk).first() if pk else None
-    if image is None:
+    image = at_hand.images.get(pk) if pk else None
+    if image is None or image.project_id != project.pk:
         text = f"There is no picture {parameters.show(value)} in {project}. Upload it to this project first, and give its id."
         errors[name] = [Sentence(text, "not_found_here")]
-    elif image.archived_at:
+        return None
+    if image.archived_at:
         errors[name] = [Sentence(f"The picture “{image}” is archived. Bring it back, or take another one.", "archived")]
     return image
 
 
-def _elements(project: Project, value: Any, errors: Errors) -> list[Element] | None:
+def _elements(project: Project, value: Any, at_hand: AtHand, errors: Errors) -> list[Element] | None:
     """The project's elements with these ids, in their order; None where there is no list to look at."""
     if not isinstance(value, list | tuple):
         return None
     known = {
-        element.pk: element
-        for element in Element.objects.filter(project=project, archived_at=None, pk__in=filter(None, map(_uuid, value)))
+        pk: element
+        for pk, element in at_hand.elements.items()
+        if element.project_id == project.pk and element.archived_at is None
     }
     unknown = [parameters.show(each) for each in value if _uuid(each) not in known]
     if unknown:

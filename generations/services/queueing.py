@@ -11,7 +11,8 @@ from datetime import datetime, timedelta
 
 from django.contrib.auth.models import User
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Q, QuerySet, Window
+from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from generations import tasks
@@ -24,6 +25,9 @@ from projects.money.spend import SpendRefused
 
 DUPLICATE_HOURS = 24
 NOT_ASKED_FOR = (Status.DRAFT, Status.CANCELLED)
+MOST_TOLD = 10
+SAME = ("project", "inputs_digest")
+NEWEST_FIRST = ("-queued_at", "-created_at")
 
 
 def lock_projects(pks: Iterable[uuid.UUID]) -> None:
@@ -114,8 +118,9 @@ def require_new(generations: Sequence[Generation], *, since: datetime | None = N
     Needs the project's lock, so that two at once see each other. `apart`: these were asked for together on purpose.
     """
     together = {generation.pk for generation in generations} if apart else set()
+    by_generation = duplicates_of(generations)
     for generation in generations:
-        found = [each for each in duplicates(generation) if each.pk not in together]
+        found = [each for each in by_generation[generation.pk] if each.pk not in together]
         if since is not None:
             found = [each for each in found if each.queued_at and each.queued_at > since]
         if found:
@@ -127,26 +132,52 @@ def require_new(generations: Sequence[Generation], *, since: datetime | None = N
             )
 
 
-def duplicates(generation: Generation) -> list[Generation]:
-    """Other generations with these inputs, and other retries of the same one; the one that this retries is no surprise."""
-    found = existing(generation.project, generation.inputs_digest, excluding=(generation.pk, generation.retry_of_id))
-    if generation.retry_of_id:
-        others = (
-            Generation.objects.filter(retry_of=generation.retry_of_id)
-            .exclude(pk=generation.pk)
-            .exclude(status__in=NOT_ASKED_FOR)
-        )
-        found += [other for other in others if other not in found]
+def duplicates_of(generations: Iterable[Generation]) -> dict[uuid.UUID, list[Generation]]:
+    """By generation: others with its inputs, and other retries of the same one; the one that it retries is no surprise."""
+    rows = list(generations)
+    lately = _asked_for_lately(rows)
+    retries = retries_of({each.retry_of_id for each in rows if each.retry_of_id})
+    found: dict[uuid.UUID, list[Generation]] = {}
+    for generation in rows:
+        known = (generation.pk, generation.retry_of_id)
+        same = lately.get((generation.project_id, generation.inputs_digest), [])
+        found[generation.pk] = [each for each in same if each.pk not in known][:MOST_TOLD]
+        siblings = retries.get(generation.retry_of_id, []) if generation.retry_of_id else []
+        found[generation.pk] += [
+            each for each in siblings if each.pk != generation.pk and each not in found[generation.pk]
+        ]
     return found
 
 
-def existing(project: Project, digest: str, *, excluding: Sequence[uuid.UUID | None] = ()) -> list[Generation]:
+def retries_of(pks: Iterable[uuid.UUID]) -> dict[uuid.UUID, list[Generation]]:
+    """By the generation that they retry, what was asked for."""
+    found: dict[uuid.UUID, list[Generation]] = {}
+    for each in Generation.objects.filter(retry_of__in=set(pks)).exclude(status__in=NOT_ASKED_FOR):
+        if each.retry_of_id:
+            found.setdefault(each.retry_of_id, []).append(each)
+    return found
+
+
+def existing(project: Project, digest: str) -> list[Generation]:
     """What was asked for lately with these inputs: queued, or still waiting for an approval."""
+    return list(_lately().filter(project=project, inputs_digest=digest)[:MOST_TOLD])
+
+
+def _asked_for_lately(generations: Iterable[Generation]) -> dict[tuple[uuid.UUID, str], list[Generation]]:
+    """By project and inputs, newest first."""
+    rows = list(generations)
+    same = _lately().filter(
+        project__in={each.project_id for each in rows}, inputs_digest__in={each.inputs_digest for each in rows}
+    )
+    found: dict[tuple[uuid.UUID, str], list[Generation]] = {}
+    # So many of each that some are left when all of `generations` are among them.
+    numbered = same.annotate(place=Window(RowNumber(), partition_by=SAME, order_by=NEWEST_FIRST))
+    for each in numbered.filter(place__lte=MOST_TOLD + 2 * len(rows)):
+        found.setdefault((each.project_id, each.inputs_digest), []).append(each)
+    return found
+
+
+def _lately() -> QuerySet[Generation]:
     since = timezone.now() - timedelta(hours=DUPLICATE_HOURS)
     lately = Q(queued_at__gte=since) | Q(status=Status.AWAITING_APPROVAL)
-    return list(
-        Generation.objects.filter(lately, project=project, inputs_digest=digest)
-        .exclude(pk__in=[pk for pk in excluding if pk])
-        .exclude(status__in=NOT_ASKED_FOR)
-        .order_by("-queued_at", "-created_at")[:10]
-    )
+    return Generation.objects.filter(lately).exclude(status__in=NOT_ASKED_FOR).order_by(*NEWEST_FIRST)

@@ -1,15 +1,17 @@
 """What generations would cost, before anybody orders them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import User
 
+from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation
 from generations.services import prices, queueing
 from generations.services.approvals import needs_approval
-from generations.services.inputs import check, inputs_of
+from generations.services.inputs import AtHand, check, inputs_of
 from generations.services.prices import Price, Prices
 from projects import permissions
 from projects.models import Budget, Enforcement, Project
@@ -18,28 +20,27 @@ from projects.money import budgets
 
 @dataclass(frozen=True)
 class Quote:
-    """What one or several generations would cost, in micro-dollars, and what they have to fit.
+    """What a generation would cost, in micro-dollars, and what it has to fit.
 
-    `amount` would be reserved: of each one the higher of `catalogue` and `live`, which is None where the provider is not asked.
+    `amount` would be reserved: the higher of `catalogue` and `live`, which is None where the provider is not asked.
     """
 
-    prices: list[Price]
+    price: Price
     figures: list[budgets.Figures]
     existing: list[Generation]
     needs_approval: bool
 
     @property
     def amount(self) -> int:
-        return sum(price.amount for price in self.prices)
+        return self.price.amount
 
     @property
     def catalogue(self) -> int:
-        return sum(price.catalogue for price in self.prices)
+        return self.price.catalogue
 
     @property
     def live(self) -> int | None:
-        told = [price.live for price in self.prices if price.live is not None]
-        return sum(told) if told else None
+        return self.price.live
 
     @property
     def fits(self) -> bool:
@@ -55,8 +56,10 @@ def ask_prices(generations: Iterable[Generation]) -> Prices:
 
 def ask_retry_prices(generations: Iterable[Generation]) -> Prices:
     """The same for retries of what has ended. Raises `InvalidInputs` too: what they were made of may be archived."""
+    many = {generation: inputs_of(generation) for generation in generations}
+    at_hand = AtHand.named_in(many.values())
     return prices.ask_for_inputs(
-        check(generation.project, generation.endpoint, inputs_of(generation)) for generation in generations
+        check(generation.project, generation.endpoint, inputs, at_hand=at_hand) for generation, inputs in many.items()
     )
 
 
@@ -75,28 +78,29 @@ def quote(project: Project, *, endpoint: str, inputs: Mapping[str, Any], by: Use
     told = prices.ask_for_inputs([checked]) if told is None else told
     cost = prices.of_inputs(endpoint, inputs, checked.digest, told)
     return Quote(
-        prices=[cost],
+        price=cost,
         figures=_figures(project, by),
         existing=queueing.existing(project, checked.digest),
         needs_approval=needs_approval(project, cost.amount),
     )
 
 
-def quote_many(generations: Sequence[Generation], *, by: User, told: Prices | None = None) -> Quote:
-    """The price of several drafts of one project together. Raises `PriceUnknown`, `PermissionDenied`."""
-    project = generations[0].project
-    permissions.require(by, "view", project)
-    told = ask_prices(generations) if told is None else told
-    each = [prices.of_draft(generation, inputs_of(generation), told) for generation in generations]
-    return Quote(
-        prices=each,
-        figures=_figures(project, by),
-        existing=[found for generation in generations for found in queueing.duplicates(generation)],
-        needs_approval=needs_approval(project, sum(cost.amount for cost in each)),
-    )
+def price_each(generations: Iterable[Generation], told: Prices) -> dict[UUID, Price | InvalidInputs]:
+    """By generation: what making it now would cost, or why its inputs can't be sent any more. A few queries, however many there are."""
+    many = {generation: inputs_of(generation) for generation in generations}
+    at_hand = AtHand.named_in(many.values())
+    costs: dict[UUID, Price | InvalidInputs] = {}
+    for generation, inputs in many.items():
+        try:
+            checked = check(generation.project, generation.endpoint, inputs, at_hand=at_hand)
+        except InvalidInputs as error:
+            costs[generation.pk] = error
+        else:
+            costs[generation.pk] = prices.of_inputs(generation.endpoint, inputs, checked.digest, told)
+    return costs
 
 
 def _figures(project: Project, by: User) -> list[budgets.Figures]:
     """The budgets that a spending by `by` has to fit; none when the project itself has no budget."""
     matching = budgets.figures(Budget.objects.matching(project.pk, by.pk))
-    return matching if any(each.budget.project_id and not each.budget.user_id for each in matching) else []
+    return matching if budgets.has_own(each.budget for each in matching) else []

@@ -1,7 +1,6 @@
 """Who sees and changes what in the admin: roles in projects decide, never Django's table of permissions."""
 
 import uuid
-from dataclasses import dataclass
 from typing import Any, cast
 
 from django import forms
@@ -16,45 +15,18 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import DropdownFilter
 
-from projects import permissions
 from projects.counting import UpTo
 from projects.links import NotHere
-from projects.models import Project, Role
+from projects.models import Project
 from projects.people.members import MembershipRefused
-from projects.permissions import LEAST_ROLE, RANK
-
-
-@dataclass(frozen=True)
-class Access:
-    """What one person may do, read once a request."""
-
-    is_studio_owner: bool
-    roles: dict[uuid.UUID, Role]
-
-    def may(self, action: str, project_id: uuid.UUID | None) -> bool:
-        """Nobody but studio owners has rights on what belongs to no project."""
-        if self.is_studio_owner:
-            return True
-        role = self.roles.get(project_id) if project_id else None
-        return role is not None and RANK[role] >= RANK[LEAST_ROLE[action]]
-
-    def may_somewhere(self, action: str) -> bool:
-        return self.is_studio_owner or any(self.may(action, project_id) for project_id in self.roles)
-
-    def projects(self, action: str) -> QuerySet[Project]:
-        """The projects, archived ones too, in which they may do it."""
-        if self.is_studio_owner:
-            return Project.objects.all()
-        return Project.objects.filter(pk__in=[project_id for project_id in self.roles if self.may(action, project_id)])
-
-    def open_projects(self, action: str) -> QuerySet[Project]:
-        return self.projects(action).filter(archived_at=None)
+from projects.permissions import Access
 
 
 def access(request: HttpRequest) -> Access:
+    """What the person may do, read once a request."""
     known: Access | None = getattr(request, "studio_access", None)
     if known is None:
-        known = Access(permissions.is_studio_owner(request.user), permissions.roles(request.user))
+        known = Access.of(request.user)
         request.studio_access = known  # type: ignore[attr-defined]
     return known
 

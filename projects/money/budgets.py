@@ -5,7 +5,7 @@ Every change of money or of a limit holds the till, so that each is wholly befor
 
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -285,6 +285,11 @@ def figures_of(periods: Sequence[BudgetPeriod], now: datetime) -> list[Figures]:
         Figures(each.budget, each.starts_at, each.ends_at, each.spent, each.reserved, added[each.budget_id])
         for each in periods
     ]
+
+
+def has_own(matching: Iterable[Budget]) -> bool:
+    """Whether a project can spend at all: one of the budgets that match a spending is its own, and nobody's in particular."""
+    return any(budget.project_id and not budget.user_id for budget in matching)
 
 
 def of_project(project: Project) -> models.QuerySet[Budget]:

@@ -102,7 +102,7 @@ def reserve(
     if Project.objects.filter(pk=project.pk, archived_at__isnull=False).exists():
         raise ProjectArchived(project)
     matching = list(Budget.objects.matching(project.pk, user.pk).select_for_update())
-    if not any(budget.project_id and not budget.user_id for budget in matching):
+    if not budgets.has_own(matching):
         raise NoBudget(project)
     now = clock.now()
     periods = [budgets.open_period(budget, now) for budget in matching]

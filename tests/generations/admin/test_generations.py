@@ -15,9 +15,9 @@ from django.utils.html import escape
 from rest_framework.test import APIClient
 
 from generations import failures
-from generations.admin.confirmation import Kind
+from generations.admin.confirmation import MOST_AT_ONCE, Kind
 from generations.admin.generations import confirm_url
-from generations.models import Exchange, Generation, GenerationEvent, Status, Video
+from generations.models import Element, Exchange, Generation, GenerationEvent, Status, Video
 from generations.services import approvals, orders
 from generations.services.drafts import create
 from generations.storage import naming
@@ -604,6 +604,20 @@ def test_list_needs_as_many_queries_for_30_rows_as_for_one(
         add_video(new_draft(f"Number {number}"))
 
     assert _queries(editor_client, url) == one
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_page_that_confirms_needs_as_many_queries_for_50_as_for_one(
+    editor_client: Client, project: Project, editor: User, new_draft: Callable[..., Generation], kind: Kind
+) -> None:
+    factories.budget(project, 1_000_000_000)
+    element = Element.objects.create(project=project, name="Cup", element_id="306", created_by=editor)
+    made = [new_draft(f"Number {number}", element_list=[str(element.pk)]) for number in range(MOST_AT_ONCE)]
+    if kind == Kind.RETRY:
+        made = [become(each, Status.FAILED) for each in made]
+    pks = [each.pk for each in made]
+
+    assert _queries(editor_client, confirm_url(kind, pks)) == _queries(editor_client, confirm_url(kind, pks[:1]))
 
 
 def test_list_finds_and_filters(

@@ -11,7 +11,7 @@ from generations.models import Generation, Status
 from generations.services import approvals, orders, queueing, refusals
 from generations.services import quotes as services_quotes
 from generations.services.drafts import create, update
-from generations.services.quotes import ask_prices, quote_many
+from generations.services.quotes import ask_prices, price_each
 from projects.models import Alert, AlertKind, Project, Role
 from projects.money import budgets
 from projects.money.spend import NoBudget, OverBudget
@@ -57,32 +57,18 @@ def test_a_quote_makes_and_holds_nothing(project: Project, editor: User, inputs:
     assert budgets.project_totals(project.pk) == {"reserved": 0, "spent": 0}
 
 
-def test_several_are_quoted_together(project: Project, editor: User, drafts: Callable[[int], list[Generation]]) -> None:
-    factories.budget(project, 6_000_000)
-
-    quotes = [quote_many(drafts(count), by=editor) for count in (2, 3)]
-
-    assert [(quote.amount, quote.fits) for quote in quotes] == [(2 * PRICE, True), (3 * PRICE, False)]
-
-
-def test_a_quote_says_that_it_takes_an_approver(
-    project: Project, editor: User, inputs: dict[str, object], drafts: Callable[[int], list[Generation]]
-) -> None:
+def test_a_quote_says_that_it_takes_an_approver(project: Project, editor: User, inputs: dict[str, object]) -> None:
     project.approval_above = PRICE
     project.save()
 
     assert not services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=editor).needs_approval
     assert services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs | {"duration": 6}, by=editor).needs_approval
-    made = drafts(2)
-    assert [quote_many(made[:count], by=editor).needs_approval for count in (1, 2)] == [False, True]
 
 
-def test_a_stranger_gets_no_quote(project: Project, inputs: dict[str, object], drafts: Callable[..., object]) -> None:
+def test_a_stranger_gets_no_quote(project: Project, inputs: dict[str, object]) -> None:
     stranger = factories.UserFactory()
     with pytest.raises(PermissionDenied):
         services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=stranger)
-    with pytest.raises(PermissionDenied):
-        quote_many(drafts(1), by=stranger)
 
 
 def test_more_than_was_agreed_to_is_not_queued(
@@ -193,10 +179,14 @@ def test_many_are_asked_for_one_by_one_and_queued_whole(
     live.arm("quote_price", times=1, price=4)
     made = drafts(3)
 
-    quote = quote_many(made, by=editor)
+    costs = price_each(made, ask_prices(made)).values()
     orders.queue_many(made, by=editor)
 
-    assert (quote.amount, quote.catalogue, quote.live) == (8_200_000, 6_300_000, 8_200_000)
+    assert sorted((cost.amount, cost.catalogue) for cost in costs) == [
+        (PRICE, PRICE),
+        (PRICE, PRICE),
+        (4_000_000, PRICE),
+    ]
     assert money(made[0]) == (6_300_000, 0)
 
 
@@ -305,4 +295,5 @@ def test_the_provider_prices_the_request_as_it_would_be_sent(
     quote = services_quotes.quote(project, endpoint=ENDPOINT, inputs=full, by=editor)
     draft = create(project, endpoint=ENDPOINT, inputs=full, by=editor)
 
-    assert (quote.live, quote_many([draft], by=editor).live) == (2_940_000, 2_940_000)
+    (of_draft,) = price_each([draft], ask_prices([draft])).values()
+    assert (quote.live, of_draft.live) == (2_940_000, 2_940_000)
