@@ -103,7 +103,7 @@ def _body(generation: Generation, lease: Lease) -> dict[str, Any] | None:
 @transaction.atomic
 def _hand_over(generation: Generation, lease: Lease, body: dict[str, Any]) -> int | None:
     """Commits `submitting` with the exact body; the number of the request that may be sent now, or None."""
-    # First, as the lane is locked before generations.
+    # First, as the lane is locked before generations: docs/architecture.md, “The order of locks”.
     number = restored.count()
     if _unconfirm_announced(lease, Status.QUEUED):
         return None

@@ -289,7 +289,7 @@ class Generation(Versioned):
         ]
 
     def lock(self) -> None:
-        """After its project's row, under which drafts and requests for approval change."""
+        """After its project's row, under which drafts and requests for approval change: docs/architecture.md, “The order of locks”."""
         Project.locked(Generation.objects.values_list("project", flat=True).get(pk=self.pk))
         super().lock()
 

@@ -1,6 +1,6 @@
 """How generations get into the queue: locks, duplicates, money. What `services` and `approvals` share.
 
-Locks are taken in one order: projects, the lane, generations, the till. Requests for approval and their generations change under the
+Locks are taken in one order (docs/architecture.md, “The order of locks”). Requests for approval and their generations change under the
 project's lock alone, so that of approving, rejecting, cancelling, editing and expiring exactly one wins.
 """
 

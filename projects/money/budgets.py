@@ -63,7 +63,8 @@ class Figures:
 
 
 def hold_till() -> None:
-    """Locks the studio's row until the transaction ends: the first lock that whoever moves money or limits takes.
+    """Locks the studio's row until the transaction ends. Whoever moves money or a limit takes it: the last in the order of locks
+    (docs/architecture.md), and before any row of money.
 
     Without it PostgreSQL let 90 reservations past a limit of 50 that was lowered meanwhile, and a budget that is
     created while a charge is booked would miss that charge.
