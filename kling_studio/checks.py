@@ -143,6 +143,19 @@ def several_workers_have_a_database_for_it(**_: Any) -> list[CheckMessage]:
 
 
 @register
+def several_processes_count_together(**_: Any) -> list[CheckMessage]:
+    if settings.DRAMATIQ_BROKER_URL.startswith("stub:") or not settings.CACHE_URL.startswith("memory:"):
+        return []
+    return [
+        Warning(
+            "Each process counts tries by itself: the limits of logins and of the API hold once for each web process.",
+            hint="Set CACHE_URL to redis://host:6379/1, which all processes share.",
+            id="kling_studio.W008",
+        )
+    ]
+
+
+@register
 def public_url_is_encrypted(**_: Any) -> list[CheckMessage]:
     address = urlsplit(settings.PUBLIC_URL)
     if address.scheme == "https" or is_loopback(address.hostname):

@@ -13,6 +13,8 @@ import pika
 import redis.connection
 from environs import EnvError, FileAwareEnv, ValidationError, validate
 from environs.exceptions import EnvValidationError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 
 class Env(FileAwareEnv):
@@ -66,6 +68,28 @@ def broker(url: str) -> dict[str, Any]:
     if scheme in {"redis", "rediss"}:
         options |= {"maintenance_chance": 1_000_000, "heartbeat_timeout": REDIS_HEARTBEAT_TIMEOUT}
     return {"BROKER": BROKERS[scheme], "OPTIONS": options}
+
+
+def cache(url: str) -> dict[str, Any]:
+    """Django's settings of the cache at `url`, which processes share if it is a Redis; `memory://` is each process's own."""
+    scheme = url_parts("CACHE_URL", url).scheme
+    if scheme == "memory":
+        return {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}}
+    if scheme not in {"redis", "rediss"} or not _is_readable(scheme, url):
+        raise EnvError("CACHE_URL: Use redis://host:6379/0, rediss://… with TLS, or memory:// for one process.")
+    options = {
+        "serializer": "kling_studio.cache.Serializer",
+        # A login waits no longer than this for a Redis that does not answer.
+        "socket_timeout": 1.0,
+        "socket_connect_timeout": 1.0,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return {
+        "BACKEND": "kling_studio.cache.SharedCache",
+        "LOCATION": url,
+        "KEY_PREFIX": "kling-studio",
+        "OPTIONS": options,
+    }
 
 
 def _is_readable(scheme: str, url: str) -> bool:

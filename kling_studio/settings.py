@@ -163,6 +163,11 @@ DRAMATIQ_BROKER = {
         "django_dramatiq.middleware.DbConnectionsMiddleware",
     ],
 }
+# Counts tries: `projects.people.throttling`, and the API's throttle.
+CACHE_URL = env.str(
+    "CACHE_URL", default=DRAMATIQ_BROKER_URL if DRAMATIQ_BROKER_URL.startswith("redis") else "memory://"
+)
+CACHES = {"default": environment.cache(CACHE_URL)}
 DRAMATIQ_AUTODISCOVER_MODULES = ["tasks"]
 # Rows that were sent to a worker look due again after this, in case the message is lost.
 REDELIVERY_SECONDS = env.float("REDELIVERY_SECONDS", default=30.0, validate=above_zero)
@@ -237,10 +242,6 @@ AXES_RESET_ON_SUCCESS = True
 AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
 AXES_DISABLE_ACCESS_LOG = True
 AXES_ENABLE_ADMIN = AXES_VERBOSE = False
-# Of the counters in this process: `projects.people.throttling`, and the API's.
-CACHES = {
-    "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 20_000}},
-}
 
 LOGIN_URL = "admin:login"
 LOGIN_REDIRECT_URL = "admin:index"

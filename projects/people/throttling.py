@@ -58,7 +58,10 @@ def _network(text: str) -> str | None:
 
 
 def too_many(what: str, who: str, *, limit: int, seconds: int) -> bool:
-    """Counts one more try; True from the one after `limit` on, until `seconds` after the first. Per process."""
+    """Counts one more try; True from the one after `limit` on, until `seconds` after the first.
+
+    It counts those of all processes, where `CACHE_URL` is a Redis.
+    """
     key = f"throttle:{what}:{hashlib.sha256(who.encode('utf-8', 'replace')).hexdigest()}"
     cache.add(key, 0, seconds)
     try:

@@ -118,14 +118,21 @@ def test_a_deployment_hears_as_whom_its_mail_leaves(changes: dict[str, str], tol
     assert changes.get("DEFAULT_FROM_EMAIL", "the log") in message.msg
 
 
+def test_processes_that_count_tries_apart_are_told() -> None:
+    amqp = "amqp://guest:guest@127.0.0.1:5672"
+    with pytest.warns(UserWarning, match="Overriding setting DATABASES"):
+        told = found(DRAMATIQ_BROKER_URL=amqp, CACHE_URL="memory://", DATABASES=POSTGRESQL)
+    assert list(told) == ["kling_studio.W008"]
+
+
 def test_sqlite_with_several_workers_is_told() -> None:
     sqlite = {"default": {"ENGINE": "django.db.backends.sqlite3"}}
     several = "redis://127.0.0.1:6379/0"
 
     with pytest.warns(UserWarning, match="Overriding setting DATABASES"):
-        assert list(found(DRAMATIQ_BROKER_URL=several, DATABASES=sqlite)) == ["kling_studio.W003"]
+        assert list(found(DRAMATIQ_BROKER_URL=several, CACHE_URL=several, DATABASES=sqlite)) == ["kling_studio.W003"]
     with pytest.warns(UserWarning, match="Overriding setting DATABASES"):
-        assert found(DRAMATIQ_BROKER_URL=several, DATABASES=POSTGRESQL) == {}
+        assert found(DRAMATIQ_BROKER_URL=several, CACHE_URL=several, DATABASES=POSTGRESQL) == {}
 
 
 def test_a_public_address_without_tls_is_told() -> None:

@@ -25,7 +25,7 @@ from projects.versions import Stale
 
 
 class Throttle(UserRateThrottle):
-    """Per person and process: a runaway loop is stopped, a page that polls is not."""
+    """Per person, of all processes that share `CACHE_URL`: a runaway loop is stopped, a page that polls is not."""
 
     rate = "1200/minute"
 
