@@ -127,6 +127,14 @@ class SourceImageAdmin(VersionedAdmin, StudioAdmin):
     readonly_fields = fields[2:]
     change_form_template = "admin/projects/sourceimage/change_form.html"
 
+    def get_fields(self, request: HttpRequest, obj: SourceImage | None = None) -> list[str]:
+        """Who may only look reads the tags as words; the column alone would show as JSON."""
+        may_change = self.has_change_permission(request, obj)
+        return [name if name != "tags" or may_change else "tags_shown" for name in self.fields]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: SourceImage | None = None) -> list[str]:
+        return [*self.readonly_fields, "tags_shown"]
+
     def get_urls(self) -> list[URLPattern]:
         views = {"archive": self.archive_view, "trash": self.trash_view, "restore": self.restore_view}
         own = [
