@@ -22,7 +22,7 @@ from generations.models import (
     UnassignedPrediction,
     Video,
 )
-from generations.services import costs, decisions, orders, quotes
+from generations.services import costs, decisions, orders, quotes, reasons
 from generations.services import costs as services_costs
 from generations.storage import shortcomings
 from projects.api.base.bodies import Body, Strict
@@ -346,22 +346,22 @@ class CandidateSerializer(serializers.ModelSerializer):
 
 class AssignFields(Strict):
     candidate = serializers.UUIDField(help_text="the id of one of its candidates")
-    reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
+    reason = serializers.CharField(max_length=reasons.MOST_CHARACTERS, help_text="how you know; kept in its history")
 
 
 class TakeOutputFields(Strict):
     address = serializers.CharField(
         max_length=8000, help_text="where its video is: one of `needs_look.addresses`, or another one"
     )
-    reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
+    reason = serializers.CharField(max_length=reasons.MOST_CHARACTERS, help_text="how you know; kept in its history")
 
 
 class NotMadeFields(Strict):
-    reason = serializers.CharField(max_length=400, help_text="how you know; kept in its history")
+    reason = serializers.CharField(max_length=reasons.MOST_CHARACTERS, help_text="how you know; kept in its history")
 
 
 class TakeFields(Strict):
-    reason = serializers.CharField(max_length=400, help_text="why it will do; kept in its history")
+    reason = serializers.CharField(max_length=reasons.MOST_CHARACTERS, help_text="why it will do; kept in its history")
 
 
 class EventSerializer(serializers.ModelSerializer):
@@ -411,15 +411,15 @@ class Confirmation(Strict):
 
 
 class ReasonFields(Strict):
-    reason = serializers.CharField(max_length=500)
+    reason = serializers.CharField(max_length=reasons.MOST_CHARACTERS)
 
 
 class OptionalReasonFields(Strict):
-    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=reasons.MOST_CHARACTERS)
 
 
 class CancelFields(Strict):
-    reason = serializers.CharField(required=False, allow_blank=True, max_length=500)
+    reason = serializers.CharField(required=False, allow_blank=True, max_length=reasons.MOST_CHARACTERS)
 
 
 class NoFields(Strict):

@@ -10,12 +10,13 @@ from django.utils import timezone
 
 from generations import lifecycle, provider, tasks
 from generations.models import Generation, GenerationEvent, Look, Status, UnassignedPrediction, Video
-from generations.services.refusals import BadAddress, NoCandidate, NotRead, ReasonMissing, TooSoon, WrongStatus
+from generations.services import reasons
+from generations.services.refusals import BadAddress, NoCandidate, NotRead, TooSoon, WrongStatus
 from generations.wavespeed.redaction import Redactor
 from projects import fetch, permissions
 from projects.money import spend
 
-MAX_REASON = 400
+KEPT = "the decision is kept with its reason."
 
 
 def candidates_of(generation: Generation) -> list[UnassignedPrediction]:
@@ -66,7 +67,7 @@ def assign(generation: Generation, unassigned: UnassignedPrediction, *, by: User
     owner, as it may be another project's. Raises `WrongStatus`, `NoCandidate`, `ReasonMissing`, `PermissionDenied`.
     """
     permissions.require(by, "manage", generation.project)
-    words = _reason(reason)
+    words = reasons.required(reason, KEPT)
     _require_without_prediction(generation)
     if not generation.candidates.filter(pk=unassigned.pk).exists():
         permissions.require_studio_owner(by, "assign a prediction that is no candidate")
@@ -88,7 +89,7 @@ def settle_not_made(generation: Generation, *, by: User, reason: str) -> None:
     `ReasonMissing`, `PermissionDenied`.
     """
     permissions.require(by, "manage", generation.project)
-    words = _reason(reason)
+    words = reasons.required(reason, KEPT)
     generation.refresh_from_db()
     if generation.status != Status.UNCONFIRMED:
         raise _wrong(generation)
@@ -126,7 +127,7 @@ def take_output(generation: Generation, address: str, *, by: User, reason: str) 
     Raises `BadAddress`, `WrongStatus`, `ReasonMissing`, `PermissionDenied`.
     """
     permissions.require(by, "manage", generation.project)
-    words = _reason(reason)
+    words = reasons.required(reason, KEPT)
     _require_puzzling(generation)
     url = address.strip()
     try:
@@ -147,7 +148,7 @@ def end_without_video(generation: Generation, *, by: User, reason: str) -> None:
     Raises `WrongStatus`, `ReasonMissing`, `PermissionDenied`.
     """
     permissions.require(by, "manage", generation.project)
-    words = _reason(reason)
+    words = reasons.required(reason, KEPT)
     _require_puzzling(generation)
     moved = Generation.objects.move(
         generation.pk,
@@ -194,7 +195,7 @@ def take_as_it_is(generation: Generation, *, by: User, reason: str) -> None:
     Raises `WrongStatus`, `ReasonMissing`, `PermissionDenied`.
     """
     permissions.require(by, "manage", generation.project)
-    words = _reason(reason)
+    words = reasons.required(reason, KEPT)
     Generation.objects.select_for_update().get(pk=generation.pk)
     generation.refresh_from_db()
     if not _can_be_taken(generation):
@@ -254,15 +255,6 @@ def _take_what_came(generation: Generation) -> None:
         )
         came.file = ""
         came.save(update_fields=["file"])
-
-
-def _reason(reason: str) -> str:
-    words = " ".join(reason.split())
-    if not words:
-        raise ReasonMissing("Say why: the decision is kept with its reason.")
-    if len(words) > MAX_REASON:
-        raise ReasonMissing(f"The reason is too long: at most {MAX_REASON} characters are kept.")
-    return words
 
 
 def _require_without_prediction(generation: Generation) -> None:

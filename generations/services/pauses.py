@@ -13,20 +13,21 @@ from generations import catalog, tasks
 from generations.lifecycle import restored
 from generations.models import Generation, Lane, PauseCause, PausedEndpoint, PausedProject, PauseEvent, Status
 from generations.models.lane import LESSER_CAUSES
-from generations.services.refusals import ReasonMissing, WrongStatus
+from generations.services import reasons
+from generations.services.refusals import WrongStatus
 from projects import permissions
 from projects.models import Project
 
 log = structlog.get_logger(__name__)
 
-MOST_CHARACTERS = 500
+READ_BY = "everybody who waits for it reads the reason."
 
 
 @transaction.atomic
 def pause_lane(*, reason: str, by: User) -> None:
     """Nothing more is submitted until a studio owner resumes; what was submitted goes on."""
     permissions.require_studio_owner(by, "pause submitting")
-    reason, lane = _checked(reason), Lane.locked()
+    reason, lane = reasons.required(reason, READ_BY), Lane.locked()
     if lane.paused_at and lane.paused_cause == PauseCause.RESTORED:
         raise WrongStatus("It is paused already, because the database was restored from a backup; that comes first.")
     Lane.pause(PauseCause.OWNER, reason, by=by, replaces=LESSER_CAUSES)
@@ -37,7 +38,7 @@ def resume_lane(*, by: User, reason: str = "") -> None:
     permissions.require_studio_owner(by, "resume submitting")
     _require_compared()
     with transaction.atomic():
-        if Lane.locked().resume(reason[:MOST_CHARACTERS], by=by):
+        if Lane.locked().resume(reasons.optional(reason), by=by):
             tasks.send_on_commit(tasks.fill_lane)
 
 
@@ -61,7 +62,7 @@ def pause_endpoint(endpoint: str, *, reason: str, by: User) -> None:
     """Nothing more is submitted to this endpoint until a studio owner resumes it; other endpoints go on."""
     permissions.require_studio_owner(by, "pause a model")
     catalog.get(endpoint)
-    reason = _checked(reason)
+    reason = reasons.required(reason, READ_BY)
     Lane.locked()
     _, is_new = PausedEndpoint.objects.get_or_create(endpoint=endpoint, defaults={"reason": reason, "paused_by": by})
     if is_new:
@@ -74,7 +75,7 @@ def resume_endpoint(endpoint: str, *, by: User, reason: str = "") -> None:
     Lane.locked()
     deleted, _ = PausedEndpoint.objects.filter(endpoint=endpoint).delete()
     if deleted:
-        PauseEvent.objects.create(is_pause=False, endpoint=endpoint, reason=reason[:MOST_CHARACTERS], by=by)
+        PauseEvent.objects.create(is_pause=False, endpoint=endpoint, reason=reasons.optional(reason), by=by)
         tasks.send_on_commit(tasks.fill_lane)
 
 
@@ -86,7 +87,7 @@ def pause_project(project: Project, *, reason: str, by: User) -> PausedProject:
     `ReasonMissing`, `PermissionDenied`.
     """
     permissions.require(by, "manage", project)
-    reason, is_the_studios = _checked(reason), permissions.is_studio_owner(by)
+    reason, is_the_studios = reasons.required(reason, READ_BY), permissions.is_studio_owner(by)
     Lane.locked()
     known = _pause_of(project)
     if known and (known.is_the_studios or not is_the_studios):
@@ -107,7 +108,7 @@ def resume_project(project: Project, *, by: User, reason: str = "") -> None:
         raise WrongStatus(f"{project} is not paused.")
     require_may_resume(paused, by)
     paused.delete()
-    PauseEvent.objects.create(is_pause=False, project=project, reason=reason[:MOST_CHARACTERS], by=by)
+    PauseEvent.objects.create(is_pause=False, project=project, reason=reasons.optional(reason), by=by)
     tasks.send_on_commit(tasks.fill_lane)
 
 
@@ -132,9 +133,3 @@ def what_holds_up(generation: Generation) -> str:
 
 def _pause_of(project: Project) -> PausedProject | None:
     return PausedProject.objects.filter(project=project).select_related("paused_by").first()
-
-
-def _checked(reason: str) -> str:
-    if not reason.strip():
-        raise ReasonMissing("Say why: everybody who waits for it reads the reason.")
-    return reason.strip()[:MOST_CHARACTERS]

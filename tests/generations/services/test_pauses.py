@@ -105,14 +105,18 @@ def test_a_studio_owner_takes_over_the_pause_of_a_projects_owner_and_not_the_oth
     assert PausedProject.objects.get().is_the_studios
 
 
-@pytest.mark.parametrize("reason", ["", "   "])
-def test_a_pause_needs_a_reason(reason: str, project: Project, studio_owner: User) -> None:
+@pytest.mark.parametrize(
+    ("reason", "refusal"), [("", "Say why"), ("   ", "Say why"), ("x" * 401, "at most 400 characters")]
+)
+def test_a_pause_needs_a_reason_that_is_kept_whole(
+    reason: str, refusal: str, project: Project, studio_owner: User
+) -> None:
     for pause in (
         lambda: pauses.pause_lane(reason=reason, by=studio_owner),
         lambda: pauses.pause_project(project, reason=reason, by=studio_owner),
         lambda: pauses.pause_endpoint(ENDPOINT, reason=reason, by=studio_owner),
     ):
-        with pytest.raises(refusals.ReasonMissing, match="Say why"):
+        with pytest.raises(refusals.ReasonMissing, match=refusal):
             pause()
     assert not PauseEvent.objects.exists()
 
