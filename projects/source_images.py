@@ -170,6 +170,8 @@ def edit(image: SourceImage, *, by: User, expected: Expected = None, **fields: A
     """Sets its title or its tags. Raises `PermissionDenied`, `ValidationError`, `Stale`."""
     with versions.editing(image, by=by, expected=expected):
         permissions.require_now(by, "edit", image.project)
+        if "tags" in fields:
+            fields["tags"] = normalised(fields["tags"])
         for name, value in fields.items():
             setattr(image, name, value)
 

@@ -27,12 +27,13 @@ from generations.services import costs as services_costs
 from generations.storage import shortcomings
 from projects.api.base.bodies import Body, Strict
 from projects.api.base.fields import AddressField, MoneyField, StrictBooleanField, dollars
-from projects.api.serializers import SIGNED, FiguresSerializer
+from projects.api.serializers import EQUAL_TAGS, SIGNED, FiguresSerializer
 
 CURRENCY = "USD"
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 TAGS_HELP = (
-    "for reports and filters, never sent to the provider; without own ones, reports take those of the start image"
+    "for reports and filters, never sent to the provider; without own ones, reports take those of the start image; "
+    f"{EQUAL_TAGS}"
 )
 PRIORITY_HELP = "its place among what its project has queued; projects take turns, whatever their priorities"
 WARNINGS_HELP = "sentences: each soft budget that is over its limit now"
@@ -47,17 +48,31 @@ def parameter_schemas(endpoint: Endpoint) -> dict[str, Any]:
     """JSON Schema of each parameter as this API takes it: pictures and elements are ids of ours."""
     schemas: dict[str, Any] = dict(endpoint.json_schema())["properties"]  # type: ignore[assignment]
     for parameter in endpoint.parameters:
+        own: dict[str, Any]
         if parameter.kind == "image":
-            schemas[parameter.name] = {**UUID_SCHEMA, "description": f"{parameter.description} Id of a source image."}
+            own = {**UUID_SCHEMA, "description": f"{parameter.description} Id of a source image."}
         elif parameter.kind == "elements":
-            items = {"type": "array", "items": UUID_SCHEMA, "uniqueItems": True}
-            schemas[parameter.name] = {**items, "description": f"{parameter.description} Ids of elements."}
+            items = {"type": "array", "items": UUID_SCHEMA, "minItems": 1, "uniqueItems": True}
+            own = {**items, "description": f"{parameter.description} Ids of elements."}
+        else:
+            continue
+        # Whether it may be null is the catalogue's to say.
+        nullable = isinstance(schemas[parameter.name]["type"], list)
+        schemas[parameter.name] = own | ({"type": [own["type"], "null"]} if nullable else {})
     return schemas
 
 
 def inputs_schema() -> dict[str, Any]:
-    """The parameters of all endpoints together."""
-    return {name: schema for each in catalog.ENDPOINTS.values() for name, schema in parameter_schemas(each).items()}
+    """The parameters of all endpoints together, in OpenAPI's words: 3.0 has a word of its own for what may be null."""
+    schemas = {name: schema for each in catalog.ENDPOINTS.values() for name, schema in parameter_schemas(each).items()}
+    return {name: _in_openapi(schema) for name, schema in schemas.items()}
+
+
+def _in_openapi(schema: dict[str, Any]) -> dict[str, Any]:
+    match schema:
+        case {"type": [kind, "null"]}:
+            return {**schema, "type": kind, "nullable": True}
+    return schema
 
 
 class PriceSerializer(serializers.Serializer):

@@ -45,7 +45,8 @@ def problem_of(text: str, code: str = "invalid") -> Problem:
 class Parameter:
     """One parameter of a model.
 
-    Blank (null, empty text, empty list) means “not set” where it is optional and has no default.
+    Blank (null, empty text, empty list) means “not set” where it is optional and has no default; the schema names null alone, as
+    code that is generated from it has one word for it.
     """
 
     kind: ClassVar[str]
@@ -76,7 +77,8 @@ class Parameter:
             return schema | self.value_schema() | {"default": self.default}
         if self.required:
             return schema | self.value_schema()
-        return schema | {"anyOf": [self.value_schema(), {"enum": [None, "", []]}]}
+        value = self.value_schema()
+        return schema | value | {"type": [value["type"], "null"]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,7 +389,8 @@ def _reference(value: object) -> str:
 
 
 def _text_schema(max_length: int) -> dict[str, object]:
-    return {"type": "string", "maxLength": max_length, "allOf": [{"pattern": r"\S"}, {"pattern": STORABLE}]}
+    # Halves of surrogate pairs, which UTF-8 can't carry, have no pattern that all readers of schemas understand.
+    return {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": r"^[^\u0000]*\S[^\u0000]*$"}
 
 
 def _list(value: object, what: str, most: int | None = None) -> list[object]:

@@ -20,12 +20,14 @@ from projects.models import (
     TopUp,
 )
 from projects.money.budgets import MAX_REASON
+from projects.tags import normalised
 
 
 def username_of(**options: Any) -> serializers.Field:
     return serializers.CharField(read_only=True, **options)
 
 
+EQUAL_TAGS = "those that differ in upper and lower case alone are kept and counted once"
 APPROVAL_ABOVE = "what costs more, alone or queued together, needs an approver; null: nothing does"
 
 
@@ -259,9 +261,18 @@ class AddedImageSerializer(SourceImageSerializer):
         return "" if self.context["created"] else "The project has this picture already; this is the one that it has."
 
 
+class TagsField(serializers.ListField):
+    """The limit is for what is kept: of equal ones, one."""
+
+    child = serializers.CharField(max_length=50)
+
+    def to_internal_value(self, data: Any) -> list[str]:
+        return normalised(super().to_internal_value(data))
+
+
 class ImageFields(Strict):
     title = serializers.CharField(required=False, allow_blank=True, max_length=200)
-    tags = serializers.ListField(child=serializers.CharField(max_length=50), required=False, max_length=50)
+    tags = TagsField(required=False, max_length=50, help_text=EQUAL_TAGS)
 
 
 class NewImage(ImageFields):

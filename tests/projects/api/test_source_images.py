@@ -134,6 +134,18 @@ def test_viewer_sees_images_and_changes_none(project: Project) -> None:
     assert (image.title.startswith("Picture"), image.archived_at) == (True, None)
 
 
+def test_equal_tags_are_kept_once_and_counted_once(api: APIClient, project: Project) -> None:
+    many = ["neu", "Neu", "NEU"] * 20
+
+    row = upload(api, project, factories.jpeg(), tags=many).json()
+
+    assert row["tags"] == ["neu"]
+    changed = api.patch(f"{ADDRESS}{row['id']}/", {"tags": [*many, "hero"]})
+    assert (changed.status_code, changed.json()["tags"]) == (200, ["neu", "hero"])
+    too_many = api.patch(f"{ADDRESS}{row['id']}/", {"tags": [str(number) for number in range(51)]})
+    assert [(code, attr) for code, attr, _ in errors(too_many)] == [("max_length", "tags")]
+
+
 def test_image_title_and_tags_are_changed(api: APIClient, project: Project) -> None:
     image = factories.source_image(project)
 
