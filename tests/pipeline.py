@@ -2,9 +2,11 @@
 
 import hashlib
 import time
+import uuid
 from collections.abc import Callable
 from typing import Any
 
+from django.db.models import Sum
 from django.utils import timezone
 
 from generations import lifecycle
@@ -66,7 +68,7 @@ def until(condition: Callable[[], bool]) -> None:
 
 def money(generation: Generation) -> tuple[int, int]:
     """(reserved, spent) of the project in micro-dollars, after checking that the budget's period agrees with the ledger."""
-    totals = budgets.project_totals(generation.project_id)
+    totals = project_totals(generation.project_id)
     for figures in budgets.figures(budgets.of_project(generation.project)):
         assert (figures.reserved, figures.spent) == (totals["reserved"], totals["spent"])
     assert spend.charged(generation.pk) == totals["spent"]
@@ -86,3 +88,11 @@ def history(generation: Generation) -> list[str]:
 def file_sha256(generation: Generation) -> str:
     with generation.videos.get().file.open("rb") as file:
         return hashlib.sha256(file.read()).hexdigest()
+
+
+def project_totals(project_id: uuid.UUID) -> dict[str, int]:
+    """`spent` and `reserved` of the project since it began, in micro-dollars, by the ledger alone, whatever budgets there were."""
+    totals: dict[str, int] = SpendEntry.objects.filter(project_id=project_id).aggregate(
+        spent=Sum("spent_delta", default=0), reserved=Sum("reserved_delta", default=0)
+    )
+    return totals

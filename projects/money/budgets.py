@@ -298,14 +298,6 @@ def of_project(project: Project) -> models.QuerySet[Budget]:
     return Budget.objects.active().filter(Q(project=None) | Q(project=project), user=None)
 
 
-def project_totals(project_id: uuid.UUID) -> dict[str, int]:
-    """`spent` and `reserved` of the project since it began, in micro-dollars, whatever budgets there were."""
-    totals: dict[str, Any] = SpendEntry.objects.filter(project_id=project_id).aggregate(
-        spent=Sum("spent_delta", default=0), reserved=Sum("reserved_delta", default=0)
-    )
-    return totals
-
-
 def add_to_period(period_id: int, *, reserved: int, spent: int, limit: int | None = None) -> bool:
     """Adds to a period's balances; with a `limit`, only if the sum stays within it. False: it would not."""
     rows = BudgetPeriod.objects.filter(pk=period_id)

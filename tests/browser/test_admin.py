@@ -15,10 +15,9 @@ from pytest_django.live_server_helper import LiveServer
 from generations.models import Generation, Status
 from generations.services import drafts, orders
 from projects.models import Project, Role
-from projects.money import budgets
 from tests import factories
 from tests.browser.conftest import PHOTOS
-from tests.pipeline import ENDPOINT, list_and_bill_were_read
+from tests.pipeline import ENDPOINT, list_and_bill_were_read, project_totals
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -77,7 +76,7 @@ def test_from_a_photograph_to_a_queued_video(studio: Page, coffee: Project) -> N
     studio.get_by_role("textbox", name="Prompt").fill("Steam rises from the cup")
     studio.get_by_role("button", name="Save as a draft").click()
     expect(studio.get_by_text("Saved as a draft. Nothing is paid until you generate it.")).to_be_visible()
-    assert budgets.project_totals(coffee.pk)["reserved"] == 0
+    assert project_totals(coffee.pk)["reserved"] == 0
 
     studio.get_by_role("button", name="Save and generate…").click()
     expect(studio.get_by_text("$6.64 free after this.")).to_be_visible()
@@ -85,14 +84,14 @@ def test_from_a_photograph_to_a_queued_video(studio: Page, coffee: Project) -> N
     studio.get_by_role("button", name="Generate for $3.36").dblclick()
     expect(studio.get_by_text("Queued 1 video for $3.36.")).to_be_visible()
     expect(studio.get_by_text("Queued", exact=True).first).to_be_visible()
-    assert budgets.project_totals(coffee.pk)["reserved"] == 3_360_000
+    assert project_totals(coffee.pk)["reserved"] == 3_360_000
     assert Generation.objects.get().status == Status.QUEUED
 
     studio.get_by_role("button", name="Cancel…").click()
     expect(studio.get_by_text("There is no way back, but Retry makes a new one of the same inputs.")).to_be_visible()
     studio.get_by_role("button", name="Cancel it").click()
     expect(studio.get_by_text("Cancelled. It cost nothing.")).to_be_visible()
-    assert budgets.project_totals(coffee.pk)["reserved"] == 0
+    assert project_totals(coffee.pk)["reserved"] == 0
 
 
 def test_several_shots_are_edited_in_rows(studio: Page, live_server: LiveServer, coffee: Project) -> None:

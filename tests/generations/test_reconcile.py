@@ -24,7 +24,7 @@ from projects.models import Alert, AlertKind, BudgetPeriod, Project, SpendEntry,
 from projects.money import budgets, spend
 from tests import factories, pipeline
 from tests.generations.lifecycle.test_unassigned import show_nothing_in_the_list
-from tests.pipeline import ENDPOINT, booked, run_to_end, submit_next, until
+from tests.pipeline import ENDPOINT, booked, project_totals, run_to_end, submit_next, until
 from tests.sandbox import SandboxControl
 from tests.threads import at_once, one_test_at_a_time
 
@@ -140,7 +140,7 @@ def test_every_cent_of_a_run_with_faults_is_explained(
         ambiguous: 0,
     }
     assert booked(late) == [("reserve", PRICE, 0), ("charge", -PRICE, PRICE), ("refund", 0, -PRICE)]
-    held = budgets.project_totals(project.pk)["reserved"]
+    held = project_totals(project.pk)["reserved"]
     assert (held, bill["total_micros"]) == (PRICE, sum(spent.values()) + PRICE)
     report = refunded.report["findings"]
     known = next(found for found in report if found["kind"] == "orphan")
@@ -210,7 +210,7 @@ def test_each_doctored_row_is_found_and_booked_when_told_to(
     assert {entry.key for entry in drifts} == {
         f"drift:{applied.pk}:{each.prediction_id}" for each in (dearer, unbilled, twice)
     }
-    totals = budgets.project_totals(dearer.project_id)
+    totals = project_totals(dearer.project_id)
     assert totals == {"reserved": 0, "spent": sum(spend.charged(each.pk) for each in four)}
     assert wavespeed.bill()["deducted"] * 1_000_000 - 600_000 == pytest.approx(totals["spent"] + 420_000)
     assert [Generation.objects.get(pk=each.pk).charged for each in four] == [2_500_000, 0, 2 * PRICE, 1_500_000]
@@ -464,7 +464,7 @@ def test_whatever_comes_onto_the_bill_in_whatever_order_is_booked_once(
         assert findings(reconciled()) == []
         nets = [_net(each, wavespeed) for each in generations]
     assert [spend.charged(each.pk) for each in generations] == nets
-    assert budgets.project_totals(project.pk) == {"reserved": 0, "spent": sum(nets)}
+    assert project_totals(project.pk) == {"reserved": 0, "spent": sum(nets)}
     for period in BudgetPeriod.objects.all():
         assert (period.spent, period.reserved) == (sum(nets), 0)
 

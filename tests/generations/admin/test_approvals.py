@@ -16,7 +16,7 @@ from projects.models import Project, Role
 from projects.money import budgets
 from tests import factories
 from tests.generations.admin.test_generations import page_of, text_of, told
-from tests.pipeline import ENDPOINT, money
+from tests.pipeline import ENDPOINT, money, project_totals
 from tests.sandbox import SandboxControl
 
 LIST = reverse("admin:generations_approval_changelist")
@@ -122,7 +122,7 @@ def test_a_total_that_has_grown_is_shown_again(
         "The price has changed: it is $2.10 now, not $2.00. Nothing was queued; look at it and confirm again."
     ]
     assert response.context["plan"].total == PRICE
-    assert budgets.project_totals(project.pk)["reserved"] == 0
+    assert project_totals(project.pk)["reserved"] == 0
 
 
 @pytest.mark.django_db(transaction=True)

@@ -22,9 +22,8 @@ from generations.services import approvals, orders
 from generations.services.drafts import create
 from generations.storage import naming
 from projects.models import Enforcement, Period, Project, Role, SourceImage
-from projects.money import budgets
 from tests import factories
-from tests.pipeline import ENDPOINT
+from tests.pipeline import ENDPOINT, project_totals
 
 ADD = reverse("admin:generations_generation_add")
 LIST = reverse("admin:generations_generation_changelist")
@@ -47,7 +46,7 @@ def told(response: Any) -> list[str]:
 
 
 def reserved(project: Project) -> int:
-    return budgets.project_totals(project.pk)["reserved"]
+    return project_totals(project.pk)["reserved"]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from generations.services import orders
 from projects.models import Alert, AlertKind, Project, Role
 from projects.money import budgets
 from tests import factories
+from tests.pipeline import project_totals
 from tests.projects.api.client import API, client_of, errors, ids
 from tests.sandbox import SandboxControl
 
@@ -45,7 +46,7 @@ def asked(api: APIClient, body: dict[str, Any]) -> dict[str, Any]:
 
 
 def held(project: Project) -> int:
-    return budgets.project_totals(project.pk)["reserved"]
+    return project_totals(project.pk)["reserved"]
 
 
 # --- Asking -----------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from projects.models import Alert, AlertKind, Budget, BudgetPeriod, Enforcement,
 from projects.money import budgets, spend, to_dollars
 from tests import factories
 from tests.histories import histories
-from tests.pipeline import ENDPOINT
+from tests.pipeline import ENDPOINT, project_totals
 from tests.sandbox import SandboxControl
 
 DOLLAR = 1_000_000
@@ -251,7 +251,7 @@ class Settlement(RuleBasedStateMachine):
             if generation.status == Status.FAILED:
                 assert spend.charged(generation.pk) == max(0, self.net(generation))
         held = Generation.objects.filter(status__in=ON_ITS_WAY).count()
-        assert budgets.project_totals(self.world.project.pk)["reserved"] == held * PRICE
+        assert project_totals(self.world.project.pk)["reserved"] == held * PRICE
         self.balances_are_the_lines()
 
     # --- Steps ---

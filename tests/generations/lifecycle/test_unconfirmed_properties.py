@@ -20,10 +20,10 @@ from generations.models import Exchange, Generation, Lane, Status, UnassignedPre
 from generations.services import decisions, drafts, orders
 from generations.services.refusals import Refused
 from projects.models import Project, SpendEntry
-from projects.money import budgets, spend
+from projects.money import spend
 from tests import factories, pipeline
 from tests.histories import histories
-from tests.pipeline import ENDPOINT, file_sha256, submit_next, until
+from tests.pipeline import ENDPOINT, file_sha256, project_totals, submit_next, until
 from tests.sandbox import SandboxControl
 from wavespeed_sandbox import Sandbox
 
@@ -190,7 +190,7 @@ class Lost(RuleBasedStateMachine):
             assert (generation.status == Status.COMPLETED) == (prediction["status"] == "completed")
             if generation.status == Status.COMPLETED:
                 assert file_sha256(generation) == prediction["output_sha256"]
-        totals = budgets.project_totals(self.world.project.pk)
+        totals = project_totals(self.world.project.pk)
         assert (totals["reserved"], totals["spent"]) == (0, provider.bill()["total_micros"])
         for generation in Generation.objects.filter(status=Status.COMPLETED):
             assert generation.charged == spend.charged(generation.pk)

@@ -23,7 +23,7 @@ from projects.money import budgets
 from projects.money.spend import OverBudget, SpendRefused
 from projects.people import members
 from tests import factories
-from tests.pipeline import ENDPOINT, booked, history, money
+from tests.pipeline import ENDPOINT, booked, history, money, project_totals
 from tests.threads import at_once, one_test_at_a_time
 
 __all__ = ["one_test_at_a_time"]
@@ -183,7 +183,7 @@ def test_the_price_that_was_asked_for_is_the_one_that_is_reserved(asked: Approva
 
     approve(asked, by=anna)
 
-    assert budgets.project_totals(asked.project_id) == {"reserved": 6_000_000, "spent": 0}
+    assert project_totals(asked.project_id) == {"reserved": 6_000_000, "spent": 0}
 
 
 @pytest.mark.parametrize("role", [Role.VIEWER, Role.EDITOR])
@@ -250,7 +250,7 @@ def test_it_is_approved_once(asked: Approval, anna: User, studio_owner: User) ->
     with pytest.raises(refusals.WrongStatus):
         reject(asked, by=studio_owner, comment="No")
 
-    assert budgets.project_totals(asked.project_id)["reserved"] == 3 * PRICE
+    assert project_totals(asked.project_id)["reserved"] == 3 * PRICE
 
 
 @pytest.mark.django_db(transaction=True)
@@ -266,7 +266,7 @@ def test_what_does_not_fit_goes_on_waiting_and_says_why(
     assert decided(asked) == (Decision.WAITING, None, "")
     assert asked.budget_error == str(refused.value)
     assert statuses(asked) == {Status.AWAITING_APPROVAL}
-    assert budgets.project_totals(project.pk) == {"reserved": 0, "spent": 0}
+    assert project_totals(project.pk) == {"reserved": 0, "spent": 0}
     alert = Alert.objects.get(kind=AlertKind.REFUSED)
     assert (alert.project, alert.text, alert.count) == (project, str(refused.value), 1)
     budgets.change_limit(budget, limit=7_000_000, by=project.created_by)
@@ -479,7 +479,7 @@ def test_of_two_who_decide_at_once_one_wins(rival: str) -> None:
 
         approval.refresh_from_db()
         became = {each.pk: each.status for each in Generation.objects.filter(approval=approval)}
-        totals = budgets.project_totals(project.pk)
+        totals = project_totals(project.pk)
         if approval.decision == Decision.APPROVED:
             # A cancel that came second found it queued, and gave its money back.
             cancelled = [status for status in became.values() if status == Status.CANCELLED]
@@ -498,7 +498,7 @@ def test_of_two_who_decide_at_once_one_wins(rival: str) -> None:
             assert totals["reserved"] == 0
         for generation in Generation.objects.filter(approval=approval, status=Status.QUEUED):
             orders.cancel(generation, by=project.created_by)
-        assert budgets.project_totals(project.pk)["reserved"] == 0
+        assert project_totals(project.pk)["reserved"] == 0
         members.switch_on(editor, by=project.created_by)
 
 
@@ -520,4 +520,4 @@ def test_approvals_at_once_never_pass_a_hard_budget() -> None:
     assert Counter(results) == {"done": 5, "OverBudget": 7}
     assert Counter(Generation.objects.values_list("status", flat=True)) == {"queued": 5, "awaiting_approval": 7}
     assert Approval.objects.filter(decision=Decision.WAITING).exclude(budget_error="").count() == 7
-    assert budgets.project_totals(project.pk) == {"reserved": 5 * PRICE, "spent": 0}
+    assert project_totals(project.pk) == {"reserved": 5 * PRICE, "spent": 0}

@@ -12,10 +12,10 @@ from generations.models import Generation, Status
 from generations.services import orders
 from generations.services.drafts import create
 from projects.models import BudgetPeriod, EntryKind, Project, SpendEntry, SpendLine
-from projects.money import budgets, shown
+from projects.money import shown
 from projects.money.spend import OverBudget
 from tests import factories
-from tests.pipeline import ENDPOINT, poll_to_end, submit_next
+from tests.pipeline import ENDPOINT, poll_to_end, project_totals, submit_next
 from tests.sandbox import SandboxControl
 from tests.threads import at_once, one_test_at_a_time
 
@@ -87,12 +87,12 @@ def test_two_hundred_at_once_buy_the_thirty_seven_that_the_budget_pays(
     refusal = f"Not enough budget: this needs $2.10, $0.00 is free ({budget}, limit {shown(PAID * PRICE)})."
     assert Counter(chain.from_iterable(told)) == {"queued": PAID, refusal: ASKED - PAID}
     assert Counter(Generation.objects.values_list("status", flat=True)) == {"queued": PAID, "draft": ASKED - PAID}
-    assert budgets.project_totals(project.pk) == {"spent": 0, "reserved": PAID * PRICE}
+    assert project_totals(project.pk) == {"spent": 0, "reserved": PAID * PRICE}
     check_the_books()
 
     run_the_pipeline(PAID)
 
-    assert budgets.project_totals(project.pk) == {"spent": PAID * PRICE, "reserved": 0}
+    assert project_totals(project.pk) == {"spent": PAID * PRICE, "reserved": 0}
     assert Counter(SpendEntry.objects.values_list("kind", flat=True)) == {
         EntryKind.RESERVE: PAID,
         EntryKind.CHARGE: PAID,

@@ -13,10 +13,9 @@ from generations.services import quotes as services_quotes
 from generations.services.drafts import create, update
 from generations.services.quotes import ask_prices, price_each
 from projects.models import Alert, AlertKind, Project, Role
-from projects.money import budgets
 from projects.money.spend import NoBudget, OverBudget
 from tests import factories
-from tests.pipeline import ENDPOINT, booked, money
+from tests.pipeline import ENDPOINT, booked, money, project_totals
 from tests.sandbox import SandboxControl
 
 PRICE = 2_100_000
@@ -54,7 +53,7 @@ def test_a_quote_makes_and_holds_nothing(project: Project, editor: User, inputs:
 
     assert (quote.amount, quote.catalogue, quote.live, quote.fits) == (6_300_000, 6_300_000, None, True)
     assert not Generation.objects.exists()
-    assert budgets.project_totals(project.pk) == {"reserved": 0, "spent": 0}
+    assert project_totals(project.pk) == {"reserved": 0, "spent": 0}
 
 
 def test_a_quote_says_that_it_takes_an_approver(project: Project, editor: User, inputs: dict[str, object]) -> None:

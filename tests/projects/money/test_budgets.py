@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, Role, SpendLine, Studio
 from projects.money import budgets, spend
 from tests import factories
+from tests.pipeline import project_totals
 
 pytestmark = pytest.mark.django_db
 
@@ -555,13 +556,13 @@ def test_of_project_are_the_budgets_that_bind_everybody(project: Project, editor
 
 
 def test_project_totals_do_not_depend_on_budgets(project: Project, studio_owner: User) -> None:
-    assert budgets.project_totals(project.pk) == {"spent": 0, "reserved": 0}
+    assert project_totals(project.pk) == {"spent": 0, "reserved": 0}
     budget = factories.budget(project, 10 * DOLLAR)
     spend.charge(factories.reservation(project, amount=2 * DOLLAR), amount=1 * DOLLAR, key="charge")
     factories.reservation(project, amount=4 * DOLLAR)
     budgets.archive(budget, by=studio_owner)
 
-    assert budgets.project_totals(project.pk) == {"spent": 1 * DOLLAR, "reserved": 4 * DOLLAR}
+    assert project_totals(project.pk) == {"spent": 1 * DOLLAR, "reserved": 4 * DOLLAR}
 
 
 def test_period_reads_as_its_budget_and_day(project: Project) -> None:

@@ -22,6 +22,7 @@ from projects.models import (
 )
 from projects.money import budgets, spend
 from tests import factories
+from tests.pipeline import project_totals
 
 pytestmark = pytest.mark.django_db
 
@@ -513,7 +514,7 @@ def test_refund_lowers_what_was_spent_in_the_period_of_the_reservation(project: 
     assert spend.charged(held.reference) == 0
     assert SpendEntry.objects.filter(ends=held).get().kind == EntryKind.CHARGE
     assert not spend.is_held(held)
-    assert budgets.project_totals(project.pk) == {"spent": 0, "reserved": 0}
+    assert project_totals(project.pk) == {"spent": 0, "reserved": 0}
 
 
 def test_refunds_of_several_rows_add_up_to_the_charge_at_most(project: Project, budget: Budget) -> None:

@@ -30,6 +30,7 @@ from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, 
 from projects.money import budgets, spend
 from tests import factories
 from tests.histories import histories
+from tests.pipeline import project_totals
 
 # So small that limits are met often; what they count doesn't matter.
 AMOUNTS = st.integers(0, 6)
@@ -358,7 +359,7 @@ class Till(RuleBasedStateMachine):
     def totals_are_the_sum_of_the_entries(self) -> None:
         for project in self.team.projects:
             mine = [spending for spending in self.made if spending.project == project]
-            assert budgets.project_totals(project.pk) == {
+            assert project_totals(project.pk) == {
                 "spent": sum(spending.spent for spending in mine),
                 "reserved": sum(spending.reserved for spending in mine),
             }
