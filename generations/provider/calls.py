@@ -18,7 +18,6 @@ NAMES = {
     "/{model}": "The paid request",
     "/predictions/{id}/result": "The result of a video",
     "/predictions": "The provider's list",
-    "/predictions/delete": "Deleting at the provider",
     "/balance": "The balance",
     "/model/price": "The provider's price",
     "/billings/search": "The provider's bill",

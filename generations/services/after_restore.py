@@ -146,8 +146,6 @@ def _from_bill(billed: bill.Bill) -> Prediction:
         code=None,
         has_nsfw=False,
         created_at=billed.first_at,
-        urls_get="",
-        inference_ms=None,
         input=None,
     )
 

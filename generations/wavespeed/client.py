@@ -194,15 +194,6 @@ class Client:
                 raise error
             page = self.predictions(page=page.page + 1, page_size=page_size, **filters)
 
-    @_reported("/predictions/delete")
-    def delete(self, prediction_ids: Iterable[str]) -> int:
-        """Deletes predictions and their outputs at the provider, for good; how many it deleted."""
-        answer = self._post("/predictions/delete", {"ids": list(prediction_ids)})
-        count = integer(as_dict(answer.data).get("deleted_count"))
-        if count is None:
-            raise unreadable(answer, "there is no deleted_count")
-        return count
-
     # Money
 
     @_reported("/balance")

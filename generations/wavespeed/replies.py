@@ -94,8 +94,6 @@ class Prediction:
     code: int | None
     has_nsfw: bool
     created_at: datetime | None
-    urls_get: str = field(repr=False)
-    inference_ms: int | None
     input: dict[str, Any] | None = field(repr=False)
     exchange: Exchange | None = field(repr=False, compare=False, default=None)
     others: tuple[str, ...] = field(repr=False, default=())
@@ -195,8 +193,6 @@ def read_prediction(data: object, redactor: Redactor, exchange: Exchange | None 
         code=_code(fields.get("code")),
         has_nsfw=_is_flagged(fields.get("has_nsfw_contents")),
         created_at=moment(fields.get("created_at")),
-        urls_get=text(as_dict(fields.get("urls")).get("get"), most=LONGEST_URL),
-        inference_ms=_whole(as_dict(fields.get("timings")).get("inference")),
         input=fields["input"] if isinstance(fields.get("input"), dict) else None,
         exchange=exchange,
         others=tuple(each for each in _first(_addresses(dict(fields))) if each not in outputs),
@@ -308,11 +304,6 @@ def _code(value: object) -> int | None:
     """Also where it is written as text, or as a fraction of nothing."""
     number = optional_number(value)
     return int(number) if number is not None and number == int(number) else None
-
-
-def _whole(value: object) -> int | None:
-    number = optional_number(value)
-    return None if number is None else int(number)
 
 
 def _is_flagged(value: object) -> bool:
