@@ -4,7 +4,9 @@ import io
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import av
@@ -21,6 +23,7 @@ _AUDIO_FRAME = 1024
 _THREADS = 2
 _AHEAD = 4  # frames that are prepared while one is encoded; bounds the memory
 _BT709 = 1
+_ROOMS = 7  # each has its chord; a sound takes longer to make than a small picture, so few are kept for all clips
 _CANVAS = 1.08  # pictures are kept a little larger than the clip, so that a close view stays sharp
 
 Planes = list[Image.Image]
@@ -50,18 +53,21 @@ def render(clip: Clip, path: Path, *, abandoned: Callable[[], bool] = lambda: Fa
     size = scenes.output_size(start.size if start else clip.aspect, clip.long_side)
     picture = start or scenes.backdrop(size, clip.seed)
     end = _opened(clip.end) if clip.end else None
-    with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+    with (
+        av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+        _sound_of(clip) as sound,
+    ):
         container.metadata["comment"] = clip.comment
         video = _video_stream(container, size)
-        audio = container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo") if clip.sound else None
+        audio = container.add_stream_from_template(sound.streams.audio[0]) if sound else None
         for number, frame in enumerate(_frames(clip, picture, end, size)):
             if abandoned():
                 raise Abandoned
             frame.pts = number
             container.mux(video.encode(frame))
         container.mux(video.encode(None))
-        if audio:
-            _write_sound(container, audio, sum(clip.durations), clip.seed)
+        if sound and audio:
+            _write_sound(container, sound, audio)
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -150,21 +156,39 @@ def _padded(picture: Image.Image, line_size: int) -> bytes:
     return padded.tobytes()
 
 
-def _write_sound(container: "av.container.OutputContainer", stream: AudioStream, seconds: int, seed: int) -> None:
-    """A soft room: low wind that comes and goes under a quiet chord. It ends with the picture, not a frame later."""
-    for frame in _ambience(seconds * SAMPLE_RATE // _AUDIO_FRAME, seed):
-        container.mux(stream.encode(frame))
-    container.mux(stream.encode(None))
+def _sound_of(clip: Clip) -> AbstractContextManager["av.container.InputContainer | None"]:
+    return av.open(io.BytesIO(_sound(sum(clip.durations), clip.seed % _ROOMS)), "r") if clip.sound else nullcontext()
+
+
+def _write_sound(
+    container: "av.container.OutputContainer", source: "av.container.InputContainer", stream: AudioStream
+) -> None:
+    for packet in source.demux(audio=0):
+        if packet.dts is not None:
+            packet.stream = stream
+            container.mux(packet)
+
+
+@lru_cache(maxsize=64)
+def _sound(seconds: int, seed: int) -> bytes:
+    """A soft room, as AAC: low wind that comes and goes under a quiet chord. It ends with the picture, not a frame later."""
+    made = io.BytesIO()
+    with av.open(made, "w", format="mp4") as container:
+        stream = container.add_stream("aac", rate=SAMPLE_RATE, layout="stereo")
+        for frame in _ambience(seconds * SAMPLE_RATE // _AUDIO_FRAME, seed):
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return made.getvalue()
 
 
 def _ambience(frames: int, seed: int) -> Iterator[av.AudioFrame]:
-    root = 110 * 2 ** ((seed % 7) / 12)
+    root = 110 * 2 ** (seed / 12)
     chord = "+".join(
         f"{loudness}*sin(2*PI*{root * ratio:.3f}*t)*(0.6+0.4*sin(2*PI*{pace}*t))"
         for loudness, ratio, pace in ((0.030, 1, 0.11), (0.022, 1.5, 0.17), (0.014, 2.02, 0.23))
     )
     graph = av.filter.Graph()
-    wind = graph.add("anoisesrc", f"color=brown:seed={seed % 2**31}:amplitude=0.25:sample_rate={SAMPLE_RATE}")
+    wind = graph.add("anoisesrc", f"color=brown:seed={seed}:amplitude=0.25:sample_rate={SAMPLE_RATE}")
     low = graph.add("lowpass", "f=500")
     swell = graph.add("tremolo", "f=0.15:d=0.6")
     tones = graph.add("aevalsrc", f"exprs={chord}|{chord}:sample_rate={SAMPLE_RATE}")
