@@ -3,10 +3,12 @@
 import json
 import re
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def asked(home: Path, **environment: str) -> tuple[int, dict[str, Any], float]:
     """What a process of this studio answers to /readyz: the status, the body, and how many seconds it took."""
-    refreshed = "from generations.models import Process\nfrom django.utils import timezone\n"
-    Studio(home).run(f"{refreshed}Process.objects.update(seen_at=timezone.now())")
+    with closing(sqlite3.connect(home / "studio.sqlite3")) as database, database:
+        seen_now = [datetime.now(UTC).replace(tzinfo=None).isoformat(" ")]
+        assert database.execute("UPDATE generations_process SET seen_at = ?", seen_now).rowcount == 1
     status, body, seconds = json.loads(Studio(home, **environment).run(ASK).splitlines()[-1])
     return status, body, seconds
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from projects.models import Budget, BudgetPeriod, Period, Project
 from projects.money import budgets, spend
 from tests import factories
-from tests.histories import histories
+from tests.histories import histories, some_and_all
 
 LIMIT = 4
 # From the first to the last midnight of a date, and some between; the clocks of three go forward and back.
@@ -136,17 +136,22 @@ def _touched(period: Period, first: datetime, last: datetime) -> int:
 
 
 @pytest.mark.django_db
+@some_and_all
 @pytest.mark.parametrize("machine", [Calendars, Clocks])
-def test_no_change_of_zone_or_clock_buys_a_limit(machine: type[Calendars]) -> None:
+def test_no_change_of_zone_or_clock_buys_a_limit(machine: type[Calendars], share: float) -> None:
     projects = {period: factories.ProjectFactory(name=period.label) for period in SHORTEST}
     with time_machine.travel(BEGIN, tick=False) as clock:
-        run_state_machine_as_test(lambda: machine(projects, clock), settings=histories(20, steps=30))
+        run_state_machine_as_test(lambda: machine(projects, clock), settings=histories(20, steps=30, share=share))
 
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
     ("west", "east"),
-    [("Pacific/Pago_Pago", "Pacific/Kiritimati"), ("UTC", "Etc/GMT-12"), ("UTC", "Asia/Kolkata")],
+    [
+        ("Pacific/Pago_Pago", "Pacific/Kiritimati"),
+        pytest.param("UTC", "Etc/GMT-12", marks=pytest.mark.slow),
+        pytest.param("UTC", "Asia/Kolkata", marks=pytest.mark.slow),
+    ],
 )
 def test_fourteen_days_of_moving_the_zone_have_fourteen_limits(project: Project, west: str, east: str) -> None:
     """Somebody tries at every hour, and moves the zone before."""

@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 from projects.models import Budget, BudgetPeriod, Enforcement, Period, Project, Role, SpendEntry, TopUp
 from projects.money import budgets, spend
 from tests import factories
-from tests.histories import histories
+from tests.histories import histories, some_and_all
 from tests.pipeline import project_totals
 
 # So small that limits are met often; what they count doesn't matter.
@@ -365,7 +365,8 @@ class Till(RuleBasedStateMachine):
             }
 
 
-def test_money_does_what_the_model_says(project: Project, studio_owner: User) -> None:
+@some_and_all
+def test_money_does_what_the_model_says(project: Project, studio_owner: User, share: float) -> None:
     project.time_zone = "America/Los_Angeles"
     project.save()
     other = factories.ProjectFactory(time_zone="Asia/Kolkata", created_by=studio_owner)
@@ -374,5 +375,5 @@ def test_money_does_what_the_model_says(project: Project, studio_owner: User) ->
         team = Team(studio_owner, [project, other], users, clock)
         run_state_machine_as_test(
             lambda: Till(team),
-            settings=histories(30, steps=30),
+            settings=histories(30, steps=30, share=share),
         )
