@@ -337,6 +337,15 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "COMPONENT_SPLIT_REQUEST": True,
+    "ENUM_NAME_OVERRIDES": {
+        "StatusEnum": "generations.models.Status",
+        "ImageTypeEnum": "projects.api.serializers.IMAGE_TYPES",
+        "VideoTypeEnum": "generations.api.serializers.VIDEO_TYPES",
+    },
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "projects.api.base.answers.add_components",
+    ],
 }
 
 # --- Watching ---------------------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from django.db.models import QuerySet
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,6 +17,7 @@ from projects.models import Membership, Role
 from projects.people import members
 
 
+@extend_schema_view(list=extend_schema(description="The members of the project, with their roles."))
 class MemberViewSet(mixins.ListModelMixin, OfProject):
     queryset = Membership.objects.none()
     serializer_class = MembershipSerializer

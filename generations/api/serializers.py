@@ -8,7 +8,8 @@ from rest_framework.request import Request
 from generations import catalog
 from generations.api.errors import link
 from generations.catalog.endpoint import Endpoint
-from generations.failures import Failure
+from generations.catalog.parameters import Choice
+from generations.failures import SENTENCES, Failure
 from generations.lifecycle.progress import percent
 from generations.models import (
     Approval,
@@ -25,11 +26,24 @@ from generations.models import (
 from generations.services import costs, decisions, orders, quotes, reasons
 from generations.services import costs as services_costs
 from generations.storage import shortcomings
+from generations.storage.video import MATROSKA, MP4, QUICKTIME, WEBM
 from projects.api.base.bodies import Body, Strict
 from projects.api.base.fields import AddressField, MoneyField, StrictBooleanField, dollars
 from projects.api.serializers import EQUAL_TAGS, SIGNED, FiguresSerializer
 
 CURRENCY = "USD"
+CURRENCY_FIELD = serializers.ChoiceField(choices=[CURRENCY])
+VIDEO_TYPES = [
+    *(container.content_type for container in (MP4, QUICKTIME, WEBM, MATROSKA)),
+    "application/octet-stream",
+]
+SHOT_TYPES = [
+    choice
+    for endpoint in catalog.ENDPOINTS.values()
+    for parameter in endpoint.parameters
+    if isinstance(parameter, Choice) and parameter.name == "shot_type"
+    for choice in parameter.choices
+]
 UUID_SCHEMA = {"type": "string", "format": "uuid"}
 TAGS_HELP = (
     "for reports and filters, never sent to the provider; without own ones, reports take those of the start image; "
@@ -77,7 +91,7 @@ def _in_openapi(schema: dict[str, Any]) -> dict[str, Any]:
 
 class PriceSerializer(serializers.Serializer):
     amount = serializers.CharField(help_text="a decimal")
-    currency = serializers.CharField()
+    currency = serializers.ChoiceField(choices=[CURRENCY])
     per_seconds = serializers.IntegerField(
         allow_null=True, help_text="for each started block of so many seconds of video; null: for the whole"
     )
@@ -111,7 +125,10 @@ class VideoSerializer(serializers.ModelSerializer):
     poster_url = AddressField(source="poster", read_only=True, allow_null=True, help_text="signed, expires")
     duration = serializers.FloatField(allow_null=True, help_text="seconds")
     fps = serializers.FloatField(allow_null=True, help_text="frames per second")
-    content_type = serializers.CharField(read_only=True, help_text="video/mp4, video/webm, …: how the file is packed")
+    codec = serializers.CharField(
+        read_only=True, help_text="FFmpeg's name of it, such as h264; empty: it can't be read"
+    )
+    content_type = serializers.ChoiceField(choices=VIDEO_TYPES, read_only=True, help_text="how the file is packed")
     shortcomings = serializers.SerializerMethodField(
         help_text="what it lacks of what was ordered: it can't be read, is shorter, smaller, or has no sound; empty: nothing"
     )
@@ -168,7 +185,7 @@ class RefusedOutputSerializer(serializers.ModelSerializer):
 
 
 class FailureSerializer(serializers.Serializer):
-    code = serializers.CharField()
+    code = serializers.ChoiceField(choices=list(SENTENCES), help_text="stable; for programs")
     message = serializers.CharField(help_text="what happened, and what to do next")
     detail = serializers.CharField(help_text="the provider's words")
 
@@ -219,11 +236,18 @@ class PriorityField(serializers.ChoiceField):
         return Priority(value).name.lower()
 
 
+class ShotSerializer(serializers.Serializer):
+    prompt = serializers.CharField()
+    duration = serializers.IntegerField(help_text="seconds")
+
+
 class GenerationSerializer(serializers.ModelSerializer):
+    endpoint = serializers.ChoiceField(choices=list(catalog.ENDPOINTS))
+    shot_type = serializers.SerializerMethodField(help_text="null: its endpoint has none")
     priority = PriorityField(read_only=True)
     element_list = serializers.SerializerMethodField()
     tags = serializers.ListField(child=serializers.CharField(), help_text=TAGS_HELP)
-    multi_prompt = serializers.ListField(child=serializers.DictField())
+    multi_prompt = ShotSerializer(many=True)
     quote = serializers.SerializerMethodField(
         help_text="frozen when it is queued or asked to be approved; before that, today's price"
     )
@@ -293,6 +317,10 @@ class GenerationSerializer(serializers.ModelSerializer):
     def get_element_list(self, generation: Generation) -> list[str]:
         return [str(each.element_id) for each in generation.element_links.all()]
 
+    @extend_schema_field(serializers.ChoiceField(choices=SHOT_TYPES, allow_null=True))
+    def get_shot_type(self, generation: Generation) -> str | None:
+        return generation.shot_type or None
+
     @extend_schema_field(MoneyField)
     def get_quote(self, generation: Generation) -> str:
         return dollars(services_costs.price(generation))
@@ -302,6 +330,7 @@ class GenerationSerializer(serializers.ModelSerializer):
         cost = costs.of(generation)
         return {"state": cost.state, "amount": dollars(cost.amount), "text": cost.text}
 
+    @extend_schema_field(CURRENCY_FIELD)
     def get_currency(self, generation: Generation) -> str:
         return CURRENCY
 
@@ -311,7 +340,11 @@ class GenerationSerializer(serializers.ModelSerializer):
         if generation.status != Status.FAILED:
             return None
         failure = Failure(generation.error_code, generation.error_message)
-        return {"code": failure.code, "message": failure.sentence, "detail": failure.provider_says}
+        return {
+            "code": failure.code if failure.code in SENTENCES else "failed",
+            "message": failure.sentence,
+            "detail": failure.provider_says,
+        }
 
     def get_trouble(self, generation: Generation) -> str | None:
         return (generation.error_message or None) if generation.status != Status.FAILED else None
@@ -380,8 +413,8 @@ class TakeFields(Strict):
 
 
 class EventSerializer(serializers.ModelSerializer):
-    old_status = serializers.CharField(help_text="empty for the first event")
-    new_status = serializers.CharField()
+    old_status = serializers.SerializerMethodField(help_text="null for the first event")
+    new_status = serializers.ChoiceField(choices=Status.choices)
     by = serializers.CharField(
         source="by.username", default=None, allow_null=True, read_only=True, help_text="null: the studio itself"
     )
@@ -389,6 +422,10 @@ class EventSerializer(serializers.ModelSerializer):
     class Meta:
         model = GenerationEvent
         fields = ["at", "old_status", "new_status", "reason", "by"]
+
+    @extend_schema_field(serializers.ChoiceField(choices=Status.choices, allow_null=True))
+    def get_old_status(self, event: GenerationEvent) -> str | None:
+        return event.old_status or None
 
 
 class WithInputs(Body):
@@ -459,6 +496,7 @@ class QuoteSerializer(serializers.Serializer):
     budgets = FiguresSerializer(many=True, source="figures")
     existing = serializers.SerializerMethodField(help_text="the same video, asked for lately: confirm to pay again")
 
+    @extend_schema_field(CURRENCY_FIELD)
     def get_currency(self, quote: quotes.Quote) -> str:
         return CURRENCY
 
@@ -495,6 +533,7 @@ class ApprovalSerializer(serializers.ModelSerializer):
         ]
         read_only_fields = fields
 
+    @extend_schema_field(CURRENCY_FIELD)
     def get_currency(self, approval: Approval) -> str:
         return CURRENCY
 

@@ -7,13 +7,13 @@ from uuid import UUID
 
 from django.http import FileResponse, StreamingHttpResponse
 from drf_spectacular.types import OpenApiTypes
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import extend_schema, extend_schema_field
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generations import reports
-from generations.api.serializers import CURRENCY
+from generations.api.serializers import CURRENCY, CURRENCY_FIELD
 from generations.reports import download
 from projects.api.base.fields import MoneyField
 from projects.api.base.views import Api
@@ -25,12 +25,20 @@ CSV = {(200, "text/csv"): OpenApiTypes.STR}
 XLSX = {(200, download.XLSX): OpenApiTypes.BINARY}
 
 
+@extend_schema_field({"type": "string", "format": "date", "pattern": "^20[2-9][0-9]-[0-9]{2}-[0-9]{2}$"})
+class Day(serializers.DateField):
+    """From 2020 to 2099: what is outside of it is a slip of the pen."""
+
+
 class DaysQuery(serializers.Serializer):
     def get_fields(self) -> dict[str, serializers.Field]:
         """`from` is no name in Python."""
         own = {
-            "from": serializers.DateField(required=False, help_text="first day; the first of the month of `to`"),
-            "to": serializers.DateField(required=False, help_text="last day, included; today"),
+            "from": Day(
+                required=False,
+                help_text="first day, in 2020 to 2099 and at most 3,660 days before `to`; the first of the month of `to`",
+            ),
+            "to": Day(required=False, help_text="last day, included, in 2020 to 2099; today"),
         }
         return {**own, **super().get_fields()}
 
@@ -112,6 +120,7 @@ class SpendSerializer(serializers.Serializer):
     forecasts = ForecastSerializer(many=True)
     report = ReportSerializer(source="*")
 
+    @extend_schema_field(CURRENCY_FIELD)
     def get_currency(self, spend: Any) -> str:
         return CURRENCY
 

@@ -4,7 +4,7 @@ from uuid import UUID
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpResponseRedirect
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
@@ -121,10 +121,15 @@ class EndpointViewSet(Api):
         return self.listed(list(catalog.ENDPOINTS.values()), EndpointSerializer)
 
 
+@extend_schema_view(
+    list=extend_schema(description="The elements of the projects that you see, without the archived ones."),
+    retrieve=extend_schema(description="One element, archived or not."),
+)
 class ElementViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Element.objects.none()
     serializer_class = ElementSerializer
     filterset_class = ElementFilter
+    refuses = {"create": [404]}
     ordering_fields = ["name", "created_at"]
 
     def get_queryset(self) -> QuerySet[Element]:
@@ -157,15 +162,28 @@ class ElementViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @extend_schema(responses={204: OpenApiResponse(description="Archived; videos made with it stay.")})
     @conditional
     def destroy(self, request: Request, pk: UUID) -> Response:
+        """Archives it: nothing new is made with it."""
         elements.archive(self.get_object(), by=self.person, expected=self.expected)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
 
+@extend_schema_view(
+    list=extend_schema(description="The generations of the projects that you see, the newest first."),
+    retrieve=extend_schema(description="One generation: how far it is, what it costs, and its videos."),
+)
 class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Generation.objects.none()
     serializer_class = GenerationSerializer
     filterset_class = GenerationFilter
     paged = ("list", "candidates", "events")
+    refuses = {
+        "create": [402, 404],
+        "quote": [404],
+        "candidates": [403],
+        "queue": [402],
+        "approve": [402],
+        "retry": [402],
+    }
     prices: Prices | None = None
     ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
 
@@ -430,6 +448,7 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Approval.objects.none()
     serializer_class = ApprovalSerializer
     filterset_class = ApprovalFilter
+    refuses = {"approve": [402]}
     ordering_fields = ["requested_at", "expires_at", "amount"]
 
     def get_queryset(self) -> QuerySet[Approval]:
@@ -461,10 +480,17 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return self.shown(self._rows().get(pk=approval.pk), ApprovalSerializer)
 
 
+@extend_schema_view(
+    list=extend_schema(
+        description="The videos of the projects that you see, the newest first, without those in the trash."
+    ),
+    retrieve=extend_schema(description="One video, in the trash or not."),
+)
 class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Video.objects.none()
     serializer_class = VideoSerializer
     filterset_class = VideoFilter
+    refuses = {"restore": [410], "download": [410]}
     # The newest first, by an index: the order of a generation's own videos would sort them all.
     ordering = ["-created_at", "-id"]
     ordering_fields = ["created_at", "trashed_at", "bytes"]
@@ -475,6 +501,7 @@ class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
 
     @extend_schema(responses={204: OpenApiResponse(description="In the trash: 30 days later its files are deleted.")})
     def destroy(self, request: Request, pk: UUID) -> Response:
+        """Moves it to the trash, from which `restore/` takes it."""
         trash.trash(self.get_object(), by=self.person)
         return Response(status=status.HTTP_204_NO_CONTENT)
 
@@ -490,6 +517,7 @@ class VideoViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @extend_schema(responses={302: OpenApiResponse(description="To a signed address of the file, which expires.")})
     @action(detail=True, methods=["get"])
     def download(self, request: Request, pk: UUID) -> HttpResponseRedirect:
+        """Leads to the video's file, to be saved by a name that people can read."""
         video = self.get_object()
         trash.require_files(video)
         return HttpResponseRedirect(request.build_absolute_uri(naming.download_url(video)))

@@ -52,15 +52,11 @@ class WaveSpeedWebhook(Api):
     # Takes any content type; the raw bytes are read, as they are what was signed.
     parser_classes = [FileUploadParser]
 
-    @extend_schema(
-        operation_id="webhooks_wavespeed",
-        auth=[],
-        request={"application/json": {"type": "object", "description": "The provider's prediction object."}},
-        responses={204: None},
-        description="For the provider alone, signed by it: https://wavespeed.ai/docs/verify-webhooks. What it says is kept, and is a "
-        "reason to ask for the result; it is not believed by itself.",
-    )
+    # It is the provider's: no client of the API has a use for it.
+    @extend_schema(exclude=True)
     def create(self, request: Request, generation: UUID) -> Response:
+        """What it says, signed as https://wavespeed.ai/docs/verify-webhooks tells, is kept, and is a reason to ask for the result; it
+        is not believed by itself."""
         raw = request._request
         if int(raw.META.get("CONTENT_LENGTH") or 0) > webhooks.MAX_BODY:
             raise too_large(webhooks.MAX_BODY)

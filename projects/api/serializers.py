@@ -120,7 +120,10 @@ class FiguresSerializer(serializers.Serializer):
 
     id = serializers.UUIDField(source="budget.pk")
     version = serializers.IntegerField(source="budget.version", help_text="raised by each edit")
-    scope = serializers.CharField(source="budget.scope", help_text="studio, project or member")
+    scope = serializers.SerializerMethodField(help_text="whose spending it limits")
+    title = serializers.CharField(
+        source="budget.scope", help_text="for people: Studio, or the project's and member's names"
+    )
     project = serializers.UUIDField(source="budget.project_id", allow_null=True)
     user = serializers.CharField(source="budget.user.username", default=None, allow_null=True)
     period = serializers.ChoiceField(source="budget.period", choices=Period.choices)
@@ -136,6 +139,12 @@ class FiguresSerializer(serializers.Serializer):
     thresholds = serializers.ListField(
         source="budget.thresholds", child=serializers.IntegerField(), help_text="percents of the limit that are told of"
     )
+
+    @extend_schema_field(serializers.ChoiceField(choices=["studio", "project", "member"]))
+    def get_scope(self, figures: Any) -> str:
+        if figures.budget.project_id is None:
+            return "studio"
+        return "project" if figures.budget.user_id is None else "member"
 
 
 class Thresholds(serializers.ListField):
@@ -213,6 +222,7 @@ class SpendEntrySerializer(serializers.ModelSerializer):
         extra_kwargs = {"reference": {"help_text": "the generation that it is for"}}
 
 
+IMAGE_TYPES = ["image/jpeg", "image/png"]
 SIGNED = "signed, expires; null: the file was deleted from the trash"
 
 
@@ -222,6 +232,10 @@ class SourceImageSerializer(serializers.ModelSerializer):
     url = AddressField(source="file", read_only=True, allow_null=True, help_text=SIGNED)
     original_url = AddressField(source="original", read_only=True, allow_null=True, help_text=SIGNED)
     thumbnail_url = AddressField(source="thumbnail", read_only=True, allow_null=True, help_text=SIGNED)
+    content_type = serializers.ChoiceField(choices=IMAGE_TYPES, read_only=True)
+    source_url = serializers.SerializerMethodField(
+        help_text="where it was imported from, without query; null: uploaded"
+    )
     created_by = username_of(source="created_by.username")
 
     class Meta:
@@ -250,6 +264,10 @@ class SourceImageSerializer(serializers.ModelSerializer):
             "purged_at",
         ]
 
+    @extend_schema_field(serializers.URLField(allow_null=True))
+    def get_source_url(self, image: SourceImage) -> str | None:
+        return image.source_url or None
+
 
 class AddedImageSerializer(SourceImageSerializer):
     note = serializers.SerializerMethodField(help_text="says so if the project had this picture already, else empty")
@@ -275,10 +293,14 @@ class ImageFields(Strict):
     tags = TagsField(required=False, max_length=50, help_text=EQUAL_TAGS)
 
 
-class NewImage(ImageFields):
+class NewImageByUrl(ImageFields):
     project = serializers.UUIDField()
+    url = serializers.CharField(max_length=2000, help_text="where the picture is fetched from")
+
+
+class NewImage(NewImageByUrl):
     file = serializers.FileField(required=False, allow_empty_file=True, max_length=1000)
-    url = serializers.CharField(required=False, max_length=2000)
+    url = serializers.CharField(required=False, max_length=2000, help_text="instead of a file")
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if ("file" in attrs) == ("url" in attrs):

@@ -5,7 +5,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 from django.shortcuts import get_object_or_404
-from drf_spectacular.utils import OpenApiResponse, extend_schema
+from drf_spectacular.utils import OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import mixins, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -25,6 +25,7 @@ from projects.api.serializers import (
     ImageFields,
     NewBudget,
     NewImage,
+    NewImageByUrl,
     NewStudioBudget,
     ProjectFields,
     ProjectSerializer,
@@ -43,6 +44,10 @@ def visible_project(person: User, pk: UUID) -> Project:
     return get_object_or_404(permissions.visible_projects(person), pk=pk)
 
 
+@extend_schema_view(
+    list=extend_schema(description="The projects that you see, without the archived ones."),
+    retrieve=extend_schema(description="One project, archived or not."),
+)
 class ProjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = Project.objects.none()
     serializer_class = ProjectSerializer
@@ -233,11 +238,16 @@ class SpendEntryViewSet(mixins.ListModelMixin, OfProject):
         return entries.select_related("user", "created_by")
 
 
+@extend_schema_view(
+    list=extend_schema(description="The pictures of the projects that you see, without the archived ones."),
+    retrieve=extend_schema(description="One picture, archived, in the trash or neither."),
+)
 class SourceImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     queryset = SourceImage.objects.none()
     serializer_class = SourceImageSerializer
     parser_classes = [JSONParser, MultiPartParser]
     filterset_class = SourceImageFilter
+    refuses = {"create": [404], "restore": [410]}
     ordering_fields = ["created_at", "title"]
 
     def get_queryset(self) -> QuerySet[SourceImage]:
@@ -245,7 +255,7 @@ class SourceImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         return SourceImage.objects.filter(project__in=visible).select_related("created_by", "project")
 
     @extend_schema(
-        request={"multipart/form-data": NewImage, "application/json": NewImage},
+        request={"multipart/form-data": NewImage, "application/json": NewImageByUrl},
         responses={201: AddedImageSerializer, 200: AddedImageSerializer},
     )
     @idempotent(atomic=False)
@@ -274,6 +284,7 @@ class SourceImageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @extend_schema(responses={204: OpenApiResponse(description="Archived; videos made of it stay.")})
     @conditional
     def destroy(self, request: Request, pk: UUID) -> Response:
+        """Archives it: nothing new is made of it."""
         source_images.archive(self.get_object(), by=self.person, expected=self.expected)
         return Response(status=status.HTTP_204_NO_CONTENT)
 

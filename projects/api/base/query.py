@@ -87,6 +87,7 @@ class Pages(PageNumberPagination):
 
     def get_paginated_response_schema(self, schema: dict[str, Any]) -> dict[str, Any]:
         paginated = super().get_paginated_response_schema(schema)
+        paginated["required"] = list(paginated["properties"])
         described = f"null where there are more than {CountedRows.at_least:,} (or more than up to this page, where that is more)"
         paginated["properties"]["count"] |= {"nullable": True, "description": described}
         return paginated
@@ -118,7 +119,8 @@ class Ordering(OrderingFilter):
         fields = getattr(view, "ordering_fields", None)
         if not fields:
             return []
-        name = f"-?({'|'.join(fields)})"
+        names = [sign + name for name in fields for sign in ("", "-")]
         [parameter] = super().get_schema_operation_parameters(view)
         described = f"{', '.join(fields)}; with “-” the other way round; several by commas"
-        return [{**parameter, "description": described, "schema": {"type": "string", "pattern": f"^{name}(,{name})*$"}}]
+        schema = {"type": "array", "minItems": 1, "items": {"type": "string", "enum": names}}
+        return [{**parameter, "description": described, "schema": schema, "style": "form", "explode": False}]

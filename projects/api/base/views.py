@@ -1,12 +1,14 @@
 """What every view of the API is, and what it says of itself in the schema."""
 
 from collections.abc import Iterable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpResponse
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.plumbing import force_instance
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework import serializers, status
 from rest_framework.authentication import SessionAuthentication
@@ -17,7 +19,9 @@ from rest_framework.throttling import UserRateThrottle
 from rest_framework.views import APIView
 from rest_framework.viewsets import GenericViewSet
 
-from projects.api.base.errors import ApiError, Error, exception_handler
+from projects.api.base import answers
+from projects.api.base.bodies import Strict
+from projects.api.base.errors import ApiError, Error, ErrorItem, exception_handler
 from projects.api.base.preconditions import SAFE_METHODS, expected_versions, is_conditional
 from projects.api.base.query import Filters, Ordering, Pages, require_known
 from projects.api.base.reading import JSONParser, TokenAuthentication
@@ -53,12 +57,15 @@ IF_MATCH = OpenApiParameter(
 
 
 class Schema(AutoSchema):
-    """Adds what all operations share: the error shape, and the idempotency key where it is taken."""
+    """Adds what all operations share: refusals, headers, and which fields an answer always has and a body never."""
+
+    @property
+    def handler(self) -> Any:
+        return getattr(self.view, getattr(self.view, "action", "") or "", None)
 
     def get_override_parameters(self) -> Any:
-        handler = getattr(self.view, getattr(self.view, "action", "") or "", None)
         parameters = list(super().get_override_parameters())
-        if getattr(handler, "is_idempotent", False):
+        if self._is_idempotent():
             parameters.append(IDEMPOTENCY_KEY)
         if is_conditional(self.view):
             parameters.append(IF_MATCH)
@@ -68,9 +75,69 @@ class Schema(AutoSchema):
         """As a name in a program: `entries.csv` has a dot."""
         return str(super().get_operation_id()).replace(".", "_")
 
+    def _is_idempotent(self) -> bool:
+        return getattr(self.handler, "is_idempotent", False)
+
     def _get_response_bodies(self, direction: Any = "response") -> Any:
         bodies = super()._get_response_bodies(direction)
-        return {**bodies, "4XX": self._get_response_for_code(Error, "4XX")}  # type: ignore[no-untyped-call]
+        self.resolve_serializer(Error, direction)
+        return bodies | {
+            str(code): answers.refusal(code) for code in sorted(self._refusals()) if str(code) not in bodies
+        }
+
+    def _refusals(self) -> set[int]:
+        view: Any = self.view
+        met = answers.OF_ALL | set(view.refuses.get(view.action, ()))
+        if view.authentication_classes:
+            met.add(401)
+        if "{" in self.path or view.action in view.paged:
+            met.add(404)
+        if self.method not in SAFE_METHODS:
+            met |= {403, 409}
+        if self.method in ("POST", "PATCH"):
+            met |= {413, 415}
+        if is_conditional(view):
+            met.add(412)
+        if self._is_idempotent():
+            met.add(422)
+        return met
+
+    def _get_response_for_code(
+        self, serializer: Any, status_code: str, media_types: Any = None, direction: Any = "response"
+    ) -> Any:
+        answer = super()._get_response_for_code(serializer, status_code, media_types, direction)  # type: ignore[no-untyped-call]
+        view: Any = self.view
+        names = []
+        if self._is_idempotent():
+            names.append("Idempotency-Replayed")
+        row = force_instance(serializer)  # type: ignore[no-untyped-call]
+        if isinstance(row, serializers.Serializer) and "version" in row.fields and view.action not in view.paged:
+            names.append("ETag")
+        if media_types:
+            names.append("Content-Disposition")
+        if status_code == "302":
+            names.append("Location")
+        headers = {"headers": {name: answers.header(name) for name in names}} if names else {}
+        return {**answer, **headers, "description": answer["description"] or HTTPStatus(int(status_code)).phrase}
+
+    def _get_request_body(self, direction: Any = "request") -> Any:
+        body = super()._get_request_body(direction)  # type: ignore[no-untyped-call]
+        if body:
+            inline = [content["schema"] for content in body["content"].values()]
+            if self.method == "PATCH" or any(schema.get("required") for schema in inline):
+                body["required"] = True
+        return body
+
+    def _map_basic_serializer(self, serializer: Any, direction: Any) -> Any:
+        """An answer has all its fields, always; a strict body has no others."""
+        schema = super()._map_basic_serializer(serializer, direction)  # type: ignore[no-untyped-call]
+        if type(force_instance(serializer)).__doc__ is None:  # type: ignore[no-untyped-call]
+            schema.pop("description", None)
+        if direction == "request":
+            return schema | ({"additionalProperties": False} if isinstance(serializer, Strict) else {})
+        if not isinstance(serializer, ErrorItem):
+            schema["required"] = sorted(schema["properties"])
+        return schema
 
 
 class AlwaysJson(DefaultContentNegotiation):
@@ -95,6 +162,8 @@ class Api(Options, GenericViewSet):
     # The actions that answer with pages, and what else stands behind the `?`, by action.
     paged: tuple[str, ...] = ("list",)
     queries: Mapping[str, Iterable[str]] = {}
+    # What actions refuse with besides what all of their kind do, for the schema.
+    refuses: Mapping[str, Iterable[int]] = {}
     throttle_classes = [Throttle]
     schema = Schema()
     lookup_value_converter = "uuid"

@@ -141,7 +141,7 @@ def test_quote_tells_price_and_budgets_and_makes_nothing(api: APIClient, body: d
     assert response.status_code == 200
     row = response.json()
     assert (row["amount"], row["currency"], row["fits"], row["existing"]) == ("6.30", "USD", True, [])
-    assert [(each["scope"], each["free"]) for each in row["budgets"]] == [("Coffee", "10.00")]
+    assert [(each["title"], each["free"]) for each in row["budgets"]] == [("Coffee", "10.00")]
     assert not Generation.objects.exists()
 
 
@@ -254,7 +254,7 @@ def test_events_tell_the_history(api: APIClient, queued: Generation) -> None:
     rows = api.get(f"{ADDRESS}{queued.pk}/events/").json()["results"]
 
     assert [(row["old_status"], row["new_status"], row["by"]) for row in rows] == [
-        ("", "draft", "eddie"),
+        (None, "draft", "eddie"),
         ("draft", "queued", "eddie"),
     ]
     assert rows[1]["reason"] == "Queued for $2.10."

@@ -23,7 +23,13 @@ def test_budget_is_made_and_its_figures_told(owner_api: APIClient, project: Proj
     assert response.status_code == 201
     row = response.json()
     assert (row["limit"], row["spent"], row["reserved"], row["free"]) == ("10.50", "0.00", "0.00", "10.50")
-    assert (row["scope"], row["user"], row["period"], row["ends_at"]) == ("Coffee", None, "total", None)
+    assert (row["scope"], row["title"], row["user"], row["period"], row["ends_at"]) == (
+        "project",
+        "Coffee",
+        None,
+        "total",
+        None,
+    )
     assert Budget.objects.get().limit == 10_500_000
 
 
@@ -122,7 +128,7 @@ def test_budget_of_the_project_is_not_its_owners_to_set_but_a_members_is(project
         "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other members. "
         "Studio owners are: olive."
     )
-    assert members.json()["scope"] == "eddie in Coffee"
+    assert (members.json()["scope"], members.json()["title"]) == ("member", "eddie in Coffee")
     assert Budget.objects.get().user == editor
 
 
@@ -259,7 +265,7 @@ def test_thresholds_are_set_and_changed(owner_api: APIClient, project: Project) 
 
 def test_studio_budget_is_set_topped_up_and_archived_by_studio_owners(owner_api: APIClient, project: Project) -> None:
     made = owner_api.post(f"{API}/budgets/", {"period": "month", "limit": "10"})
-    assert (made.status_code, made.json()["scope"], made.json()["project"]) == (201, "Studio", None)
+    assert (made.status_code, made.json()["scope"], made.json()["project"]) == (201, "studio", None)
     address = f"{API}/budgets/{made.json()['id']}/"
     factories.budget(project, 5_000_000)
 
