@@ -9,9 +9,15 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from generations.admin.attention import matters
-from generations.admin.display import LABEL_COLOURS, RUNNING, ago, failure_sentence
+from generations.admin.display import LABEL_COLOURS, ago, failure_sentence
 from generations.lifecycle import progress
-from generations.models import Approval, Generation, Status, Video
+from generations.models import (
+    RUNNING,
+    Approval,
+    Generation,
+    Status,
+    Video,
+)
 from generations.services import approvals
 from projects import permissions
 from projects.admin.access import access, person

@@ -13,7 +13,17 @@ from django.utils.timesince import timesince
 
 from generations import failures
 from generations.lifecycle import progress
-from generations.models import CANCELLABLE, RETRYABLE, Exchange, Generation, Priority, Status, Video
+from generations.models import (
+    CANCELLABLE,
+    RETRYABLE,
+    RUNNING,
+    WATCHED,
+    Exchange,
+    Generation,
+    Priority,
+    Status,
+    Video,
+)
 from generations.services import approvals
 from projects.admin.display import amount, size, thumbnail
 
@@ -30,8 +40,6 @@ STATUS_COLOURS = {
     Status.CANCELLED: "default",
 }
 LABEL_COLOURS = {status.label: colour for status, colour in STATUS_COLOURS.items()}
-RUNNING = frozenset({Status.SUBMITTING, Status.PROCESSING, Status.STORING})
-WATCHED = RUNNING | {Status.QUEUED, Status.UNCONFIRMED}
 WHAT_HAPPENS = {
     Status.DRAFT: "Not sent, and nothing is paid. Change it as you like, then generate it.",
     Status.AWAITING_APPROVAL: "It costs more than the project lets people spend alone, so somebody has to approve it. Nothing is held.",

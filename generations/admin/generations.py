@@ -22,8 +22,6 @@ from generations.admin import decisions
 from generations.admin.confirmation import MOST_AT_ONCE, DoneBefore, Kind, carry_out, make_plan, no_budget, told_done
 from generations.admin.display import (
     LABEL_COLOURS,
-    RUNNING,
-    WATCHED,
     WHAT_HAPPENS,
     Evidence,
     ago,
@@ -39,7 +37,7 @@ from generations.admin.forms import GenerationForm
 from generations.admin.videos import player
 from generations.catalog.endpoint import InvalidInputs
 from generations.lifecycle.progress import percent
-from generations.models import Generation, Priority, Status
+from generations.models import RUNNING, WATCHED, Generation, Priority, Status
 from generations.services import costs, drafts, inputs, orders, pauses, refusals
 from generations.services.costs import price
 from projects import permissions

@@ -18,6 +18,8 @@ from generations.admin.display import ago, failure_sentence
 from generations.admin.reconciliations import told
 from generations.lifecycle import lane as lanes
 from generations.models import (
+    HANDED_OUT,
+    WAITS_SINCE,
     Exchange,
     Generation,
     Lane,
@@ -40,14 +42,6 @@ LATE = timedelta(seconds=10)
 # Errors are looked for among so many of the newest exchanges.
 EXCHANGES_LOOKED_AT = 200
 STATE_COLOURS = {health.State.OK: "success", health.State.DEGRADED: "warning", health.State.FAILED: "danger"}
-SINCE = {
-    Status.AWAITING_APPROVAL: "created_at",
-    Status.QUEUED: "queued_at",
-    Status.SUBMITTING: "submitted_at",
-    Status.PROCESSING: "submitted_at",
-    Status.UNCONFIRMED: "submitted_at",
-    Status.STORING: "submitted_at",
-}
 WAITS_FOR = {
     Status.AWAITING_APPROVAL: "Somebody who may approve it.",
     Status.SUBMITTING: "The provider’s answer to the request.",
@@ -131,17 +125,17 @@ def _page() -> dict[str, Any]:
 
 
 def _waiting(lane: Lane, *, has_room: bool, now: datetime) -> Iterator[Waiting]:
-    since = {f"since_{field}": Min(field) for field in set(SINCE.values())}
-    rows = Generation.objects.filter(status__in=SINCE).order_by().values("status")
+    since = {f"since_{field}": Min(field) for field in set(WAITS_SINCE.values())}
+    rows = Generation.objects.filter(status__in=WAITS_SINCE).order_by().values("status")
     found = {
         row["status"]: row
         for row in rows.annotate(count=Count("pk"), due=Min("next_action_at"), sent=Min("sent_at"), **since)
     }
     page = reverse("admin:generations_generation_changelist")
-    for status, field in SINCE.items():
+    for status, field in WAITS_SINCE.items():
         if row := found.get(status):
             on = _what_queued_waits_for(lane, has_room, now) if status == Status.QUEUED else WAITS_FOR[status]
-            handed_out = status in (Status.PROCESSING, Status.UNCONFIRMED, Status.STORING)
+            handed_out = status in HANDED_OUT
             yield Waiting(
                 status.label,
                 row["count"],
@@ -199,7 +193,7 @@ def _troubles() -> Iterator[dict[str, Any]]:
     """The last that failed, and what is in trouble now."""
     now = timezone.now()
     rows = Generation.objects.select_related("project")
-    in_trouble = rows.filter(status__in=SINCE).exclude(error_message="").order_by("-submitted_at")
+    in_trouble = rows.filter(status__in=WAITS_SINCE).exclude(error_message="").order_by("-submitted_at")
     failed = rows.filter(status=Status.FAILED, completed_at__gte=now - LATELY).order_by("-completed_at")
     for generation in [*in_trouble[:MOST], *failed[:MOST]]:
         when = generation.completed_at or generation.submitted_at or generation.created_at

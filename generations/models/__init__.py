@@ -2,7 +2,14 @@ from generations.models.approval import Approval
 from generations.models.element import Element
 from generations.models.generation import (
     CANCELLABLE,
+    HANDED_OUT,
+    NOT_ACCEPTED,
+    NOT_ASKED_FOR,
     RETRYABLE,
+    RUNNING,
+    WAITS_SINCE,
+    WATCHED,
+    WITHOUT_PREDICTION,
     Exchange,
     Generation,
     GenerationElement,
@@ -19,7 +26,14 @@ from generations.models.video import RefusedOutput, Video
 
 __all__ = [
     "CANCELLABLE",
+    "HANDED_OUT",
+    "NOT_ACCEPTED",
+    "NOT_ASKED_FOR",
     "RETRYABLE",
+    "RUNNING",
+    "WAITS_SINCE",
+    "WATCHED",
+    "WITHOUT_PREDICTION",
     "Approval",
     "Element",
     "Exchange",

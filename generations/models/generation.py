@@ -39,6 +39,25 @@ class Priority(models.IntegerChoices):
 
 CANCELLABLE = frozenset({Status.DRAFT, Status.AWAITING_APPROVAL, Status.QUEUED})
 RETRYABLE = frozenset({Status.FAILED, Status.CANCELLED, Status.COMPLETED})
+NOT_ASKED_FOR = frozenset({Status.DRAFT, Status.CANCELLED})
+# A paid request may have been sent, or is about to be, and no prediction is known.
+WITHOUT_PREDICTION = frozenset({Status.SUBMITTING, Status.UNCONFIRMED})
+# The picture is still read: it is uploaded at the submit. So it may have been sent since a backup was made.
+NOT_ACCEPTED = CANCELLABLE | WITHOUT_PREDICTION
+# On its way, as people see it; and what a page keeps itself fresh for.
+RUNNING = frozenset({Status.SUBMITTING, Status.PROCESSING, Status.STORING})
+WATCHED = RUNNING | {Status.QUEUED, Status.UNCONFIRMED}
+# Due rows of these are overdue when nobody hands them out; what is queued waits for the lane.
+HANDED_OUT = frozenset({Status.UNCONFIRMED, Status.PROCESSING, Status.STORING})
+# What has not ended; and since when it waits where it is, as near as its row says.
+WAITS_SINCE = {
+    Status.AWAITING_APPROVAL: "created_at",
+    Status.QUEUED: "queued_at",
+    Status.SUBMITTING: "submitted_at",
+    Status.PROCESSING: "submitted_at",
+    Status.UNCONFIRMED: "submitted_at",
+    Status.STORING: "submitted_at",
+}
 
 MOVES = frozenset(
     {

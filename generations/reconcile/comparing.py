@@ -12,7 +12,11 @@ from django.utils import timezone
 
 from generations import provider
 from generations.lifecycle import matching, unassigned
-from generations.models import Generation, Status
+from generations.models import (
+    WITHOUT_PREDICTION,
+    Generation,
+    Status,
+)
 from generations.provider import bill
 from generations.provider.bill import Bill
 from generations.wavespeed import errors
@@ -92,7 +96,7 @@ def compare(since: datetime) -> Compared:
 
 
 def _of_unknown_outcome() -> list[Generation]:
-    rows = Generation.objects.filter(status__in=(Status.SUBMITTING, Status.UNCONFIRMED))
+    rows = Generation.objects.filter(status__in=WITHOUT_PREDICTION)
     return list(rows.order_by("submitted_at"))
 
 

@@ -22,7 +22,12 @@ from django.utils import timezone
 
 from generations import catalog, lifecycle, provider
 from generations.lifecycle import matching, restored, unassigned
-from generations.models import Generation, Status, UnassignedPrediction
+from generations.models import (
+    NOT_ACCEPTED,
+    Generation,
+    Status,
+    UnassignedPrediction,
+)
 from generations.provider import bill
 from generations.services import approvals, queueing
 from generations.wavespeed.replies import Prediction
@@ -33,13 +38,6 @@ log = structlog.get_logger(__name__)
 
 FoundBy = UnassignedPrediction.FoundBy
 SECONDS_FOR_ONE = 60
-COMPARED = (
-    Status.QUEUED,
-    Status.DRAFT,
-    Status.AWAITING_APPROVAL,
-    Status.SUBMITTING,
-    Status.UNCONFIRMED,
-)
 # A row that people move while it is compared is looked at again.
 LOOKS = 5
 MOVED = "It was moved each time that it was looked at. Run this again."
@@ -94,7 +92,7 @@ def compare(*, tell: Callable[[str], None] = lambda words: None) -> Report:
         is_ours = prediction.model in catalog.ENDPOINTS and not settings.WAVESPEED_ACCOUNT_IS_SHARED
         if prediction.id in strangers and is_ours:
             unassigned.remember(prediction, found_by=FoundBy.LIST)
-    rows = Generation.objects.filter(status__in=COMPARED).select_related("project").order_by("queued_at", "pk")
+    rows = Generation.objects.filter(status__in=NOT_ACCEPTED).select_related("project").order_by("queued_at", "pk")
     for row in list(rows):
         report.compared += 1
         _compare(row, strangers, report)
@@ -107,7 +105,7 @@ def compare(*, tell: Callable[[str], None] = lambda words: None) -> Report:
 
 def _earliest() -> datetime:
     """Since when what is compared may have been sent."""
-    first = Generation.objects.filter(status__in=COMPARED).aggregate(first=Min("created_at"))["first"]
+    first = Generation.objects.filter(status__in=NOT_ACCEPTED).aggregate(first=Min("created_at"))["first"]
     listed_from = timezone.now() - unassigned.LISTED_FOR
     return min(first, listed_from) if first else listed_from
 

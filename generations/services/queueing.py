@@ -16,7 +16,11 @@ from django.db.models.functions import RowNumber
 from django.utils import timezone
 
 from generations import tasks
-from generations.models import Generation, Status
+from generations.models import (
+    NOT_ASKED_FOR,
+    Generation,
+    Status,
+)
 from generations.services.refusals import Archived, NeedsConfirmation, WrongStatus
 from projects import alerts
 from projects.models import Project
@@ -24,7 +28,6 @@ from projects.money import budgets, shown, spend
 from projects.money.spend import SpendRefused
 
 DUPLICATE_HOURS = 24
-NOT_ASKED_FOR = (Status.DRAFT, Status.CANCELLED)
 MOST_TOLD = 10
 SAME = ("project", "inputs_digest")
 NEWEST_FIRST = ("-queued_at", "-created_at")

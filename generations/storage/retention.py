@@ -15,14 +15,17 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from generations.models import Generation, Status, Video
+from generations.models import (
+    NOT_ACCEPTED,
+    Generation,
+    Status,
+    Video,
+)
 from projects.models import Project, SourceImage
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-# What may still read the picture's file: it is uploaded to the provider at the submit.
-NEEDS_PICTURE = (Status.DRAFT, Status.AWAITING_APPROVAL, Status.QUEUED, Status.SUBMITTING, Status.UNCONFIRMED)
 
 
 def is_given() -> Q:
@@ -65,7 +68,7 @@ def _videos_to_delete(before: datetime) -> QuerySet[Video]:
 
 
 def _pictures_to_delete(before: datetime) -> QuerySet[SourceImage]:
-    used = Generation.objects.filter(Q(image=OuterRef("pk")) | Q(end_image=OuterRef("pk")), status__in=NEEDS_PICTURE)
+    used = Generation.objects.filter(Q(image=OuterRef("pk")) | Q(end_image=OuterRef("pk")), status__in=NOT_ACCEPTED)
     return SourceImage.objects.filter(~Exists(used), trashed_at__lt=before, purged_at=None)
 
 

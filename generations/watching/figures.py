@@ -14,13 +14,14 @@ from prometheus_client.registry import Collector
 
 from generations.lifecycle import lane
 from generations.models import (
+    HANDED_OUT,
+    WAITS_SINCE,
     Generation,
     Lane,
     PauseCause,
     PausedEndpoint,
     PausedProject,
     Process,
-    Status,
     UnassignedPrediction,
 )
 from generations.storage import room
@@ -31,17 +32,6 @@ from projects.money import to_dollars
 
 log = structlog.get_logger(__name__)
 
-# What has not ended; and since when it waits where it is, as near as its row says.
-UNENDED = {
-    Status.AWAITING_APPROVAL: "created_at",
-    Status.QUEUED: "queued_at",
-    Status.SUBMITTING: "submitted_at",
-    Status.UNCONFIRMED: "submitted_at",
-    Status.PROCESSING: "submitted_at",
-    Status.STORING: "submitted_at",
-}
-# Due rows of these are overdue when nobody hands them out; what is queued waits for the lane.
-HANDED_OUT = frozenset({Status.UNCONFIRMED, Status.PROCESSING, Status.STORING})
 MONEY = {
     EntryKind.RESERVE: "reserved",
     EntryKind.CHARGE: "charged",
@@ -75,8 +65,8 @@ def gauge(name: str, text: str, labels: list[str], values: dict[Any, Any]) -> Me
 
 def _generations() -> list[Metric]:
     now = timezone.now()
-    since = {f"since_{field}": Min(field) for field in set(UNENDED.values())}
-    rows = Generation.objects.filter(status__in=UNENDED).order_by().values("status")
+    since = {f"since_{field}": Min(field) for field in set(WAITS_SINCE.values())}
+    rows = Generation.objects.filter(status__in=WAITS_SINCE).order_by().values("status")
     found = {
         row["status"]: row
         for row in rows.annotate(count=Count("pk"), due=Min("next_action_at"), sent=Count("sent_at"), **since)
@@ -90,7 +80,7 @@ def _generations() -> list[Metric]:
             "generations",
             "Generations that have not ended, by status.",
             ["status"],
-            {status: found[status]["count"] if status in found else 0 for status in UNENDED},
+            {status: found[status]["count"] if status in found else 0 for status in WAITS_SINCE},
         ),
         gauge(
             "oldest_seconds",
@@ -98,7 +88,7 @@ def _generations() -> list[Metric]:
             ["status"],
             {
                 status: seconds(found[status][f"since_{field}"]) if status in found else 0
-                for status, field in UNENDED.items()
+                for status, field in WAITS_SINCE.items()
             },
         ),
         gauge(

@@ -9,7 +9,16 @@ from django.utils import timezone
 
 from generations import catalog
 from generations.lifecycle import lane as lanes
-from generations.models import Generation, Lane, PauseCause, PausedEndpoint, PausedProject, PauseEvent, Status
+from generations.models import (
+    RUNNING,
+    Generation,
+    Lane,
+    PauseCause,
+    PausedEndpoint,
+    PausedProject,
+    PauseEvent,
+    Status,
+)
 from generations.models.lane import FULL_RATE, RECOVERY
 from projects.models import Project
 
@@ -72,8 +81,7 @@ def standing() -> Standing:
     now = timezone.now()
     lane = Lane.current()
     counts = Generation.objects.filter(
-        Q(status=Status.QUEUED, lease_until__gt=now)
-        | Q(status__in=(Status.SUBMITTING, Status.PROCESSING, Status.STORING, Status.UNCONFIRMED))
+        Q(status=Status.QUEUED, lease_until__gt=now) | Q(status__in=RUNNING | {Status.UNCONFIRMED})
     ).aggregate(
         uploading=Count("pk", filter=Q(status=Status.QUEUED)),
         at_provider=Count("pk", filter=Q(status__in=(Status.SUBMITTING, Status.PROCESSING))),
