@@ -84,10 +84,11 @@ class Access:
 
     def may(self, action: str, project_id: uuid.UUID | None) -> bool:
         """Whether they may `view`, `edit`, `spend` in, `approve` in or `manage` it. What belongs to no project is the studio owners'."""
+        least = RANK[LEAST_ROLE[action]]
         if self.is_studio_owner:
             return True
         role = self.roles.get(project_id) if project_id else None
-        return role is not None and RANK[role] >= RANK[LEAST_ROLE[action]]
+        return role is not None and RANK[role] >= least
 
     def may_somewhere(self, action: str) -> bool:
         return self.is_studio_owner or any(self.may(action, project_id) for project_id in self.roles)
