@@ -274,9 +274,39 @@ def draft(project: Project, studio_owner: User, budget: int) -> Generation:
     return drafts.create(project, endpoint=ENDPOINT, inputs=inputs, by=studio_owner)
 
 
+# One of each kind of trouble at each run; the others with script/test --rest.
+AT_EACH_RUN = {
+    "submit_drop_before",
+    "submit_504_created",
+    "submit_429",
+    "submit_422",
+    "submit_403-times=3",
+    "task_failed-code=1403",
+    "task_deleted",
+    "task_nsfw_flagged",
+    "quote_price-factor=1.5",
+    "charge_price-factor=1.5",
+    "refund_late-seconds=10800-task_failed",
+    "result_500-times=3",
+    "result_form-times=4-form=elsewhere",
+    "result_no_outputs-times=None-flagged=True",
+    "result_false_failure",
+    "download_reset-times=2",
+    "download_page-times=8",
+    "download_corrupt-times=None",
+    "download_encoding-encoding=gzip-packed=True-times=None",
+    "result_beside-times=None",
+    "upload_put_500",
+    "free_500-route=billings-times=3",
+    "free_500-route=predictions-times=2-submit_drop_after",
+}
+
+
 def with_its_marks(row: Row) -> Any:
     """The provider is asked for prices outside transactions only, and a test is one."""
     marks = [pytest.mark.django_db(transaction=True)] if row.settings == LIVE_PRICES else []
+    if row.name not in AT_EACH_RUN:
+        marks.append(pytest.mark.slow)
     return pytest.param(row, id=row.name, marks=marks)
 
 
@@ -353,6 +383,7 @@ def test_every_fault_of_the_sandbox_has_its_row() -> None:
     webhooks = {kind for kind in KINDS if kind.startswith("webhook_")}
 
     assert {row.fault for row in TABLE} == KINDS.keys() - webhooks
+    assert {row.name for row in TABLE} >= AT_EACH_RUN
 
 
 def test_a_refund_that_comes_after_the_charge_is_given_back_by_the_reconciliation(

@@ -510,7 +510,7 @@ def test_normalise_never_decodes_what_it_can_refuse_by_the_header() -> None:
 # What cameras and programs make of pictures, and what is made to hurt
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG"])
+@pytest.mark.parametrize("format", ["JPEG", pytest.param("PNG", marks=pytest.mark.slow)])
 def test_normalise_scales_what_has_more_pixels_than_can_be_worked_with(format: str) -> None:
     width, height = 12_000, 9_000
     assert width * height > KEPT_PIXELS

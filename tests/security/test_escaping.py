@@ -62,7 +62,7 @@ def test_no_page_takes_a_text_for_markup(db: None, text: str) -> None:
     assert unescaped == []
 
 
-@pytest.mark.parametrize("role", [STUDIO_OWNER, VIEWER])
+@pytest.mark.parametrize("role", [STUDIO_OWNER, pytest.param(VIEWER, marks=pytest.mark.slow)])
 def test_no_page_takes_markup_for_markup(db: None, role: str) -> None:
     """The one of the above that runs each time."""
     unescaped = [
@@ -76,6 +76,7 @@ def test_no_page_takes_markup_for_markup(db: None, role: str) -> None:
     assert unescaped == []
 
 
+@pytest.mark.slow
 def test_json_is_sent_as_json(db: None) -> None:
     world = build(everywhere("<xss>"))
     wrong = [

@@ -22,6 +22,7 @@ from generations.models import Generation, Lane, PauseCause, PausedEndpoint, Pau
 from generations.services import drafts, orders, pauses
 from projects.models import Alert, Project
 from tests import factories
+from tests.histories import some_and_all
 from tests.pipeline import ENDPOINT, money, run_to_end, submit_next
 from tests.sandbox import SandboxControl
 from tests.threads import at_once, one_test_at_a_time
@@ -168,31 +169,35 @@ def test_turns_keep_their_order_when_clocks_differ(wide: None, by: User) -> None
     assert projects_admitted(6) == [second, third, first, second, third, first]
 
 
-@hypothesis_settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    arrivals=st.lists(
-        st.lists(st.tuples(st.integers(0, 4), st.sampled_from(list(Priority))), max_size=6), min_size=3, max_size=12
-    )
+ARRIVALS = st.lists(
+    st.lists(st.tuples(st.integers(0, 4), st.sampled_from(list(Priority))), max_size=6), min_size=3, max_size=12
 )
-def test_no_project_with_something_due_waits_longer_than_there_are_projects(
-    arrivals: Sequence[Sequence[tuple[int, Priority]]], wide: None, by: User
-) -> None:
+
+
+@some_and_all
+def test_no_project_with_something_due_waits_longer_than_there_are_projects(wide: None, by: User, share: float) -> None:
     """Between any two turns of the lane something may be queued, with any priority, by any project."""
-    with transaction.atomic():
-        projects = [new_project(by) for _ in range(5)]
-        waits: Counter[uuid.UUID] = Counter()
-        for arriving in [*arrivals, *[[]] * 30]:
-            for number, priority in arriving:
-                queue(projects[number], priority=priority, queued_at=timezone.now())
-            due = set(Generation.objects.filter(status=Status.QUEUED).values_list("project", flat=True))
-            generation = admitted()
-            assert (generation is None) == (not due)
-            if generation:
-                end(generation)
-                waits.update(due - {generation.project_id})
-                del waits[generation.project_id]
-            assert max(waits.values(), default=0) < len(projects)
-        transaction.set_rollback(True)
+
+    @hypothesis_settings(max_examples=round(25 * share), deadline=None, suppress_health_check=list(HealthCheck))
+    @given(arrivals=ARRIVALS)
+    def nobody_waits_longer(arrivals: Sequence[Sequence[tuple[int, Priority]]]) -> None:
+        with transaction.atomic():
+            projects = [new_project(by) for _ in range(5)]
+            waits: Counter[uuid.UUID] = Counter()
+            for arriving in [*arrivals, *[[]] * 30]:
+                for number, priority in arriving:
+                    queue(projects[number], priority=priority, queued_at=timezone.now())
+                due = set(Generation.objects.filter(status=Status.QUEUED).values_list("project", flat=True))
+                generation = admitted()
+                assert (generation is None) == (not due)
+                if generation:
+                    end(generation)
+                    waits.update(due - {generation.project_id})
+                    del waits[generation.project_id]
+                assert max(waits.values(), default=0) < len(projects)
+            transaction.set_rollback(True)
+
+    nobody_waits_longer()
 
 
 @pytest.mark.both_databases

@@ -38,6 +38,8 @@ def make_video(
         video.pix_fmt = "yuv420p"
         if codec == "libx264":
             video.options = {"preset": "ultrafast", "crf": "10"}
+        if codec == "libvpx":
+            video.options = {"deadline": "realtime", "cpu-used": "8"}
         if rotation:
             video.set_display_rotation(rotation)
         audio: Any = container.add_stream("aac", rate=44100) if sound else None
