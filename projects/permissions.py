@@ -134,9 +134,12 @@ def require_studio_owner_now(user: User, what: str) -> None:
 
 def require_studio_owner(user: "Person", what: str) -> None:
     if not is_studio_owner(user):
-        # Who is in no project learns nobody's name.
-        names = f" They are: {names_of_studio_owners()}." if visible_projects(user).exists() else ""
-        raise PermissionDenied(f"Only studio owners {what}.{names}")
+        raise PermissionDenied(f"Only studio owners {what}.{who_they_are(user)}")
+
+
+def who_they_are(user: "Person", they_are: str = "They are") -> str:
+    """A sentence that names the studio owners; who is in no project learns nobody's name."""
+    return f" {they_are}: {names_of_studio_owners()}." if visible_projects(user).exists() else ""
 
 
 def may_set_budget(user: "Person", project: Project | None, member: User | None) -> bool:

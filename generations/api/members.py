@@ -9,6 +9,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from generations.services import people
+from projects import permissions
 from projects.api.base.idempotency import idempotent
 from projects.api.base.preconditions import conditional
 from projects.api.serializers import InvitationFields, InvitationSerializer, MembershipSerializer, RoleFields
@@ -33,6 +34,7 @@ class MemberViewSet(mixins.ListModelMixin, OfProject):
 
         With `for_anyone`, whoever has the link joins by it, once.
         """
+        permissions.require(self.person, "manage", self.project)
         fields = self.valid(InvitationFields)
         fields["role"] = Role(fields["role"])
         invitation, _ = members.invite(self.project, **fields, by=self.person)
@@ -42,7 +44,9 @@ class MemberViewSet(mixins.ListModelMixin, OfProject):
     @conditional
     def partial_update(self, request: Request, project_id: UUID, pk: int) -> Response:
         """Below editor, their requests for approval are withdrawn; what is queued goes on."""
-        membership, role = self.get_object(), Role(self.valid(RoleFields)["role"])
+        membership = self.get_object()
+        permissions.require(self.person, "manage", self.project)
+        role = Role(self.valid(RoleFields)["role"])
         people.change_role(membership, role=role, by=self.person, expected=self.expected)
         return self.shown(membership, MembershipSerializer)
 

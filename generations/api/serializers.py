@@ -439,17 +439,14 @@ class WithInputs(Body):
         return {**super().to_internal_value(ours), "inputs": inputs}
 
 
-class QuoteRequest(WithInputs):
-    project = serializers.UUIDField()
-    endpoint = serializers.CharField(max_length=200)
-
-
 class GenerationChanges(WithInputs):
     tags = serializers.ListField(child=serializers.CharField(), required=False)
     priority = PriorityField(required=False)
 
 
-class NewGeneration(QuoteRequest):
+class NewGeneration(WithInputs):
+    project = serializers.UUIDField()
+    endpoint = serializers.CharField(max_length=200)
     tags = serializers.ListField(child=serializers.CharField(), default=list)
     priority = PriorityField(default=Priority.NORMAL)
     queue = StrictBooleanField(default=False)

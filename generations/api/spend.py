@@ -108,7 +108,8 @@ class SpendSerializer(serializers.Serializer):
     limit = MoneyField(
         source="standing.limit",
         allow_null=True,
-        help_text="of the tightest hard budget that binds all; null: none does",
+        help_text="of the tightest hard budget that binds all that is counted here; null: none does, or these are some projects of "
+        "several: see `budgets/` for the studio's, and each project's `spend/`",
     )
     spent = MoneyField(source="standing.spent", help_text="since the beginning")
     reserved = MoneyField(source="standing.reserved", help_text="held for what is on its way")
@@ -116,7 +117,11 @@ class SpendSerializer(serializers.Serializer):
     free = MoneyField(source="standing.free", allow_null=True, help_text="in the tightest hard budget")
     currency = serializers.SerializerMethodField()
     since = serializers.DateTimeField(allow_null=True, help_text="when the project began; null: several projects")
-    budgets = FiguresSerializer(many=True, source="standing.figures")
+    budgets = FiguresSerializer(
+        many=True,
+        source="standing.figures",
+        help_text="those that bind all that is counted here, and nothing else with it",
+    )
     forecasts = ForecastSerializer(many=True)
     report = ReportSerializer(source="*")
 

@@ -37,7 +37,6 @@ from generations.api.serializers import (
     NotMadeFields,
     OptionalReasonFields,
     QueuedGenerationSerializer,
-    QuoteRequest,
     QuoteSerializer,
     ReasonFields,
     RejectFields,
@@ -95,7 +94,6 @@ PRIORITY = {
         "description": f"{PRIORITY_HELP[0].upper()}{PRIORITY_HELP[1:]}. Normal unless you say so.",
     }
 }
-QUOTE_BODY = _body(WHAT, ["project", "endpoint"])
 NEW_BODY = _body(
     {
         **WHAT,
@@ -184,11 +182,24 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         "approve": [402],
         "retry": [402],
     }
+    # Asked before the body is looked at, so that who may not is told so whatever they send.
+    rights = {
+        **dict.fromkeys(("partial_update", "cancel", "ignore_result", "want_result"), "edit"),
+        **dict.fromkeys(("queue", "retry"), "spend"),
+        **dict.fromkeys(("approve", "reject"), "approve"),
+        **dict.fromkeys(("candidates", "assign", "not_made", "take_output", "no_video", "take_as_it_is"), "manage"),
+    }
     prices: Prices | None = None
     ordering_fields = ["created_at", "queued_at", "completed_at", "status", "duration"]
 
     def get_queryset(self) -> QuerySet[Generation]:
         return permissions.visible(self._rows(), self.person)
+
+    def get_object(self) -> Generation:
+        generation: Generation = super().get_object()
+        if right := self.rights.get(self.action):
+            permissions.require(self.person, right, generation.project)
+        return generation
 
     def _rows(self) -> QuerySet[Generation]:
         return Generation.objects.select_related("project", "requested_by", "approval").prefetch_related(
@@ -243,11 +254,14 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
         )
         return self._row(generation)
 
-    @extend_schema(request=QUOTE_BODY, responses=QuoteSerializer)
+    @extend_schema(request=NEW_BODY, responses=QuoteSerializer)
     @action(detail=False, methods=["post"])
     def quote(self, request: Request) -> Response:
-        """What it would cost, and whether it fits the budgets; nothing is made and nothing is held."""
-        asked = self.valid(QuoteRequest)
+        """What it would cost, and whether it fits the budgets; nothing is made and nothing is held.
+
+        It takes what `generations/` takes; tags, `priority`, `queue` and `confirm` change no price.
+        """
+        asked = self.valid(NewGeneration)
         project = visible_project(self.person, asked["project"])
         quote = quotes.quote(project, endpoint=asked["endpoint"], inputs=asked["inputs"], by=self.person)
         return self.shown(quote, QuoteSerializer)
@@ -337,9 +351,7 @@ class GenerationViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     @action(detail=True, methods=["get"], filter_backends=[])
     def candidates(self, request: Request, pk: UUID) -> Response:
         """The predictions at the provider that may be what became of an unconfirmed generation; for owners, as they may be others'."""
-        generation = self.get_object()
-        permissions.require(self.person, "manage", generation.project)
-        return self.listed(decisions.candidates_of(generation), CandidateSerializer)
+        return self.listed(decisions.candidates_of(self.get_object()), CandidateSerializer)
 
     @extend_schema(request=AssignFields, responses=GenerationSerializer)
     @action(detail=True, methods=["post"])
@@ -420,6 +432,7 @@ class ProjectPauseViewSet(Api):
     def pause(self, request: Request, project_id: UUID) -> Response:
         """Nothing of it is submitted any more. What is queued waits, its money stays held; what was submitted goes on."""
         project = visible_project(self.person, project_id)
+        permissions.require(self.person, "manage", project)
         pauses.pause_project(project, reason=self.valid(ReasonFields)["reason"], by=self.person)
         return self._row(project_id)
 
@@ -428,6 +441,7 @@ class ProjectPauseViewSet(Api):
     def resume(self, request: Request, project_id: UUID) -> Response:
         """What is queued goes on in turn. What a studio owner paused, only studio owners resume."""
         project = visible_project(self.person, project_id)
+        permissions.require(self.person, "manage", project)
         pauses.resume_project(project, reason=self.valid(OptionalReasonFields).get("reason", ""), by=self.person)
         return self._row(project_id)
 
@@ -463,6 +477,7 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def approve(self, request: Request, pk: UUID) -> Response:
         """Reserves the frozen price and queues all of it. Where it does not fit the budgets now, it goes on waiting (402)."""
         approval = self.get_object()
+        permissions.require(self.person, "approve", approval.project)
         approvals.approve(approval, by=self.person, **self.valid(ApproveFields))
         return self.shown(self._rows().get(pk=approval.pk), ApprovedSerializer, status.HTTP_202_ACCEPTED)
 
@@ -472,6 +487,7 @@ class ApprovalViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
     def reject(self, request: Request, pk: UUID) -> Response:
         """Makes its generations drafts again, with the comment in their history; nothing was reserved."""
         approval = self.get_object()
+        permissions.require(self.person, "approve", approval.project)
         approvals.reject(approval, by=self.person, **self.valid(RejectFields))
         return self._row(approval)
 

@@ -68,8 +68,8 @@ class BudgetForm(VersionedForm):
             raise ValidationError({"user": f"{member} is no member of {project}: invite them first."})
         if not permissions.may_set_budget(self.by, project, member):
             raise ValidationError(
-                "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other "
-                f"members. Studio owners are: {permissions.names_of_studio_owners()}."
+                "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other members."
+                f"{permissions.who_they_are(self.by, 'Studio owners are')}"
             )
         # Here, because the form's own check leaves out constraints that name a column it has no field for (archived_at).
         named = {name: value for name, value in cleaned.items() if name != SEEN}

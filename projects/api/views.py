@@ -91,7 +91,7 @@ class ProjectViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Api):
 
 
 class OfProject(Api):
-    """What lies below `projects/{project_id}/`."""
+    """What lies below `projects/{project_id}/`. Who may not is told so before their body is looked at."""
 
     @cached_property
     def project(self) -> Project:
@@ -112,7 +112,9 @@ class AnyBudgetViewSet(Api):
     @conditional
     def partial_update(self, request: Request, **path: UUID) -> Response:
         """A limit takes effect at once, below what is spent too: then nothing new passes."""
-        budget, fields = self.get_object(), self.valid(BudgetChanges)
+        budget = self.get_object()
+        budgets.require_may_change(budget, self.person)
+        fields = self.valid(BudgetChanges)
         budgets.change(budget, by=self.person, expected=self.expected, **fields)
         return self._figures(budget)
 
@@ -155,6 +157,7 @@ class BudgetViewSet(AnyBudgetViewSet, OfProject):
         """A studio owner sets the project's budgets, an owner of the project its other members'."""
         # First: who may not see it learns nothing of what it would take.
         project = self.project
+        permissions.require(self.person, "manage", project)
         fields = self.valid(NewBudget)
         name = fields.get("user")
         return self._create(project, member_named(project, name) if name else None, fields)
@@ -181,6 +184,7 @@ class StudioBudgetViewSet(AnyBudgetViewSet):
     @extend_schema(request=NewStudioBudget, responses={201: FiguresSerializer})
     @idempotent
     def create(self, request: Request) -> Response:
+        budgets.require_may_set(self.person, None, None)
         return self._create(None, None, self.valid(NewStudioBudget))
 
 
@@ -205,6 +209,7 @@ class AnyTopUpViewSet(mixins.ListModelMixin, Api):
     @idempotent
     def create(self, request: Request, **path: UUID) -> Response:
         """Who may change the limit may top it up; the reason stays in the books."""
+        budgets.require_may_change(self.budget, self.person)
         top_up = budgets.top_up(self.budget, **self.valid(TopUpFields), by=self.person)
         return self.shown(top_up, TopUpSerializer, status.HTTP_201_CREATED)
 

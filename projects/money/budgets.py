@@ -89,7 +89,7 @@ def create(
 
     Raises `PermissionDenied`, `BudgetExists` and `ValidationError` (a negative limit).
     """
-    _require_may_set(by, project, user)
+    require_may_set(by, project, user)
     hold_till()
     budget = Budget(project=project, user=user, period=period, enforcement=enforcement, limit=limit, created_by=by)
     if thresholds is not None:
@@ -107,7 +107,7 @@ def create(
 def change(budget: Budget, *, by: User, expected: Expected = None, **fields: Any) -> None:
     """Sets its `limit`, `thresholds` or both. Raises `PermissionDenied`, `ValidationError`, `Stale`."""
     with versions.editing(budget, by=by, expected=expected):
-        _require_may_set(by, budget.project, budget.user)
+        require_may_set(by, budget.project, budget.user)
         _require_in_force(budget)
         for name, value in fields.items():
             setattr(budget, name, value)
@@ -137,7 +137,7 @@ def top_up(
     Raises `PermissionDenied` like a change of the limit, and `ValidationError`.
     """
     budget.lock()
-    _require_may_set(by, budget.project, budget.user)
+    require_may_set(by, budget.project, budget.user)
     _require_in_force(budget)
     now = clock.now()
     top_up = TopUp(
@@ -185,7 +185,7 @@ def top_up_by_period(budget: Budget, starts_at: datetime | None, ends_at: dateti
 def end_top_up(top_up: TopUp, *, by: User, expected: Expected = None) -> None:
     """Ends it now, or before it has begun; what it let through goes on. Raises `PermissionDenied`, `ValidationError`, `Stale`."""
     with versions.editing(top_up, by=by, expected=expected):
-        _require_may_set(by, top_up.budget.project, top_up.budget.user)
+        require_may_set(by, top_up.budget.project, top_up.budget.user)
         now = clock.now()
         if top_up.ends_at <= now:
             raise ValidationError("This top-up has ended already.")
@@ -201,16 +201,21 @@ def topped_up(budgets: Collection[Budget], now: datetime) -> Counter[uuid.UUID]:
 def archive(budget: Budget, *, by: User, expected: Expected = None) -> None:
     """Takes the budget out of force; what was booked in it stays, and holds in it end there."""
     with versions.editing(budget, by=by, expected=expected):
-        _require_may_set(by, budget.project, budget.user)
+        require_may_set(by, budget.project, budget.user)
         budget.archived_at = budget.archived_at or clock.now()
 
 
-def _require_may_set(by: User, project: Project | None, user: User | None) -> None:
+def require_may_set(by: User, project: Project | None, user: User | None) -> None:
     if not permissions.may_set_budget(User.objects.get(pk=by.pk), project, user):
         raise PermissionDenied(
-            "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other "
-            f"members. Studio owners are: {permissions.names_of_studio_owners()}."
+            "Studio owners set the budgets of the studio and of projects, and a project's owners those of its other members."
+            f"{permissions.who_they_are(by, 'Studio owners are')}"
         )
+
+
+def require_may_change(budget: Budget, by: User) -> None:
+    """Before what they ask for is looked at: who may not learns nothing of what it would take."""
+    require_may_set(by, budget.project, budget.user)
 
 
 def open_period(budget: Budget, now: datetime) -> BudgetPeriod:
