@@ -26,6 +26,7 @@ FORMS: dict[str, Callable[[JsonObject, str], JsonObject]] = {
     "host_and_path": lambda data, url: {"outputs": [url.partition("://")[2]]},
     "twice": lambda data, url: {"outputs": [url, url]},
     "many": lambda data, url: {"outputs": [url] * MANY},
+    "many_different": lambda data, url: {"outputs": [url, *(f"{url}&copy={number}" for number in range(MANY))]},
     # Not to be understood.
     "elsewhere": lambda data, url: {"outputs": [], "meta": {"share": url}},
     "too_deep": lambda data, url: {"outputs": _nested(50, url)},

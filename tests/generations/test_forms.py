@@ -12,6 +12,7 @@ from generations.lifecycle.needs_look import TRIES_UNTIL_LOOK
 from generations.models import Exchange, Generation, Status
 from generations.services import drafts, orders
 from generations.wavespeed import errors
+from generations.wavespeed.replies import MOST_OUTPUTS
 from projects.models import Alert, AlertKind
 from tests import factories
 from tests.pipeline import ENDPOINT, file_sha256, money, poll_to_end, run_to_end, submit_next, until
@@ -34,7 +35,7 @@ def look_often(generation: Generation, times: int = TRIES_UNTIL_LOOK) -> None:
     generation.refresh_from_db()
 
 
-@pytest.mark.parametrize("form", sorted(FORMS.keys() - set(NOT_UNDERSTOOD)))
+@pytest.mark.parametrize("form", sorted(FORMS.keys() - {*NOT_UNDERSTOOD, "many_different"}))
 def test_outputs_are_taken_in_whatever_form_they_come(form: str, queued: Generation, wavespeed: SandboxControl) -> None:
     wavespeed.arm("result_form", times=None, form=form)
 
@@ -42,6 +43,15 @@ def test_outputs_are_taken_in_whatever_form_they_come(form: str, queued: Generat
 
     assert (queued.status, money(queued)) == (Status.COMPLETED, (0, PRICE))
     assert file_sha256(queued) == wavespeed.predictions()[0]["output_sha256"]
+
+
+def test_of_outputs_without_end_the_first_are_taken(queued: Generation, wavespeed: SandboxControl) -> None:
+    wavespeed.arm("result_form", times=None, form="many_different")
+
+    run_to_end(queued)
+
+    assert (queued.status, money(queued)) == (Status.COMPLETED, (0, PRICE))
+    assert (len(queued.outputs), queued.videos.count()) == (MOST_OUTPUTS, MOST_OUTPUTS)
 
 
 @pytest.mark.parametrize("word", WORDS)

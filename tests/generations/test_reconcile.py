@@ -783,3 +783,19 @@ def test_owners_pause_and_resume_an_endpoint(project: Project, budget: int, wave
     pauses.resume_endpoint(ENDPOINT, by=owner)
     assert lifecycle.admit() is not None
     provider.client.cache_clear()
+
+
+def test_on_a_shared_account_rows_of_others_are_no_findings_and_no_words_are_kept(
+    project: Project, budget: int, wavespeed: SandboxControl, start: datetime, settings: Any
+) -> None:
+    settings.WAVESPEED_ACCOUNT_IS_SHARED = True
+    theirs = ended(project, "theirs", wavespeed)
+    Generation.objects.filter(pk=theirs.pk).update(prediction_id=None)
+    ambiguous = ended(project, "ambiguous", wavespeed, submit_drop_after={})
+
+    with time_machine.travel(start + timedelta(hours=5)):
+        report = reconcile.run(reconcile.begin()).report
+
+    [orphan] = [found for found in report["findings"] if found["kind"] == "orphan"]
+    assert orphan["generation"] == str(ambiguous.pk)
+    assert orphan["details"]["prompt"] == ""

@@ -53,6 +53,18 @@ def test_a_video_goes_to_the_trash_and_comes_back(editor_client: Client, video: 
     assert str(video.generation) in shown(editor_client, VIDEOS)
 
 
+def test_the_trash_asks_first(editor_client: Client, video: Video) -> None:
+    asked = [
+        editor_client.post(reverse("admin:generations_video_trash", args=[video.pk])),
+        editor_client.post(VIDEOS, {"action": "move_to_trash", "_selected_action": [video.pk]}),
+    ]
+
+    assert [answer.status_code for answer in asked] == [200, 200]
+    assert all('name="sure"' in answer.content.decode() for answer in asked)
+    video.refresh_from_db()
+    assert video.trashed_at is None
+
+
 def test_what_is_left_of_a_deleted_video_is_shown(editor_client: Client, video: Video, editor: User) -> None:
     trash.trash(video, by=editor)
     Video.objects.update(trashed_at=timezone.now() - timedelta(days=31))

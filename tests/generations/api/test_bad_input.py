@@ -1,6 +1,7 @@
 """The issue's list of bad input, and what hostile clients send: each gets a clear error, and nothing is paid or made."""
 
 import json
+import re
 import socket
 import uuid
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from rest_framework.test import APIClient
 
 from generations import provider
 from generations.models import Element, Generation
-from projects.models import Project, Role, SpendEntry
+from projects.models import Period, Project, Role, SpendEntry
 from tests import factories
 from tests.generations.conftest import ENDPOINT
 from tests.pipeline import submit_next
@@ -165,6 +166,16 @@ def test_budget_that_is_too_small_tells_what_is_needed_and_free(
         ],
     }
     nothing_happened()
+
+
+def test_budget_that_turns_tells_when_as_all_times_are_told(
+    api: APIClient, body: dict[str, Any], project: Project, studio_owner: User
+) -> None:
+    factories.budget(project, 1_400_000, period=Period.MONTH)
+
+    [refusal] = api.post(ADDRESS, {**body, "queue": True}).json()["errors"]
+
+    assert re.fullmatch(r"\d{4}-\d\d-01T00:00:00Z", refusal["resets_at"])
 
 
 def test_project_without_budget_tells_who_can_set_one(

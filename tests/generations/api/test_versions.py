@@ -4,9 +4,11 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models.signals import post_save
 from rest_framework.test import APIClient
 
-from generations.models import Element, Generation
+from generations.models import Element, Generation, GenerationEvent, Status
 from projects.models import Project, Role, SourceImage
 from projects.people import members
 from tests import factories
@@ -151,3 +153,23 @@ def test_removed_in_the_middle_of_ones_own_cancel(
 def _link(project: Project, user: User, by: User) -> str:
     _, link = members.invite(project, email=user.email, role=Role.EDITOR, by=by)
     return link.rstrip("/").rpartition("/")[2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_removed_after_the_cancel_and_before_its_answer_they_are_told_that_it_is_done(
+    rows: dict[str, str], project: Project, editor: User, studio_owner: User
+) -> None:
+    membership = project.memberships.get(user=editor)
+
+    def remove_once_it_is_done(instance: GenerationEvent, **_: Any) -> None:
+        if instance.new_status == Status.CANCELLED:
+            transaction.on_commit(lambda: members.remove(membership, by=studio_owner))
+
+    post_save.connect(remove_once_it_is_done, sender=GenerationEvent)
+    try:
+        response = client_of(editor).post(f"{API}/{rows['draft']}cancel/", {})
+    finally:
+        post_save.disconnect(remove_once_it_is_done, sender=GenerationEvent)
+
+    assert (response.status_code, response.json()["status"]) == (200, "cancelled")
+    assert client_of(editor).get(f"{API}/{rows['draft']}").status_code == 404

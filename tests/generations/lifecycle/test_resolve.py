@@ -491,3 +491,16 @@ def test_without_an_upload_of_its_own_nothing_is_sure(inputs: dict[str, Any], pe
 
     assert not matching.is_sure(generation, inputs)
     assert matching.may_be(generation, endpoint=ENDPOINT, made_at=SENT, inputs=inputs) is perhaps
+
+
+@HIDDEN
+def test_on_a_shared_account_no_words_of_a_candidate_are_kept(
+    queued: Generation, wavespeed: SandboxControl, settings: Any
+) -> None:
+    settings.WAVESPEED_ACCOUNT_IS_SHARED = True
+    lose(queued, wavespeed)
+
+    assert lifecycle.resolve(queued.pk) is None
+
+    [candidate] = decisions.candidates_of(queued)
+    assert candidate.inputs == {}

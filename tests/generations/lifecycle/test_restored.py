@@ -578,3 +578,33 @@ def test_what_was_made_before_it_was_asked_for_is_no_match(made: str, expected: 
     assert prediction
 
     assert after_restore.likeness(make("Steam"), prediction) == expected
+
+
+@pytest.mark.django_db
+def test_on_a_shared_account_what_nobody_here_asked_for_is_not_stored(
+    queue: Make, wavespeed: SandboxControl, studio_owner: User, settings: Any
+) -> None:
+    settings.WAVESPEED_ACCOUNT_IS_SHARED = True
+    theirs = queue("theirs")
+    submit_next()
+    Generation.objects.filter(pk=theirs.pk).update(prediction_id=None, status=Status.CANCELLED)
+    queue("waiting")
+
+    compare()
+
+    assert not UnassignedPrediction.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_list_without_end_is_given_up_and_told(
+    queue: Make, wavespeed: SandboxControl, studio_owner: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("generations.wavespeed.client.MOST_LISTED", 500)
+    queue("waiting")
+    wavespeed.arm("free_endless", times=None, route="predictions")
+
+    with pytest.raises(CommandError, match="does not end"):
+        compare()
+
+    assert lane().paused_cause == PauseCause.RESTORED
+    assert lane().compared_at is None

@@ -21,6 +21,7 @@ from typing import IO
 import pytest
 from django.core.files.base import File
 from django.core.files.storage import default_storage
+from django.test import Client
 from PIL import Image
 
 from generations.models import Video
@@ -434,3 +435,12 @@ def test_a_full_disk_for_temporary_files_is_told_as_our_own_fault(serve: Callabl
     )
 
     assert done.stdout.strip() == "disk The disk of a worker did not take the download: it is full.", done.stderr
+
+
+def test_a_webm_is_stored_and_named_as_what_it_is(serve: Callable[..., Server]) -> None:
+    video = stored(serve(content=(Path(__file__).parent / "cases" / "webm-vp9.webm").read_bytes()).url)
+
+    assert Path(video.file.name).suffix == ".webm"
+    assert (video.content_type, video.probe_error) == ("video/webm", "")
+    served = Client().get(default_storage.url(video.file.name), headers={"host": "localhost"})
+    assert (served.status_code, served["Content-Type"]) == (200, "video/webm")

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageStat
 
 from generations.storage.video import MP4, QUICKTIME, WEBM, Probe, Unprobeable, last_frame, poster, probe
+from projects import limited
 
 Colour = tuple[int, int, int]
 RED, GREEN, BLUE, BLACK = (200, 30, 30), (30, 160, 30), (30, 30, 200), (0, 0, 0)
@@ -410,3 +411,13 @@ def test_reading_leaves_no_file_open(tmp_path: Path, path: Path) -> None:
         read_all()
 
     assert sorted(entry.name for entry in Path("/proc/self/fd").iterdir()) == before
+
+
+def test_a_video_over_the_limits_of_its_process_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    before = limited.limits()
+    limited.configure(limited.Limits(home=tmp_path / "reading", seconds=20, megabytes=100))
+    try:
+        with pytest.raises(Unprobeable, match="can't be read within the studio's limits"):
+            probe(CASES / "mp4-av1.mp4")
+    finally:
+        limited.configure(before)

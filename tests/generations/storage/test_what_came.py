@@ -1,5 +1,6 @@
 """What came in place of a video, for people: its owner may take it as it is; what a video lacks of what was ordered is said."""
 
+import html
 from decimal import Decimal
 from pathlib import Path
 
@@ -156,3 +157,19 @@ def test_sound_that_nobody_ordered_is_missed_by_nobody() -> None:
     video = Video(generation=Generation(endpoint=ENDPOINT, duration=5), **{**FULL, "has_audio": False})
 
     assert shortcomings.of(video) == []
+
+
+def test_a_video_that_is_shorter_and_smaller_says_so_on_its_page_and_in_the_api(
+    processing: Generation, wavespeed: SandboxControl, owner_client: Client, studio_owner: User
+) -> None:
+    poll_to_end(processing)
+    lifecycle.store(processing.pk)
+    Video.objects.update(duration=Decimal("1.5"), width=1280, height=720)
+
+    told = client_of(studio_owner).get(f"/api/v1/generations/{processing.pk}/").json()["videos"][0]["shortcomings"]
+    page = owner_client.get(reverse("admin:generations_generation_change", args=[processing.pk])).content.decode()
+
+    assert {each["code"] for each in told} == {"shorter", "smaller"}
+    assert told
+    for each in told:
+        assert each["message"] in html.unescape(page)

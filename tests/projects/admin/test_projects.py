@@ -1,3 +1,5 @@
+import html
+import io
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,6 +13,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from PIL import Image
 
 from projects.admin.display import BudgetBar, DollarsField, size
 from projects.models import Budget, Invitation, Membership, Project, Role, SourceImage, SpendEntry
@@ -389,3 +392,17 @@ def test_who_may_only_look_reads_a_pictures_tags_as_words(client: Client, projec
 
     assert "launch, winter" in page
     assert "[" not in page.split("launch, winter")[0][-200:]
+
+
+def test_a_pictures_page_says_what_was_changed_of_it(editor_client: Client, project: Project) -> None:
+    png = io.BytesIO()
+    Image.new("RGBA", (640, 360), (10, 20, 30, 128)).save(png, "PNG")
+    file = SimpleUploadedFile("cup.png", png.getvalue(), "image/png")
+    editor_client.post(UPLOAD, {"project": str(project.pk), "pictures": [file]})
+    image = SourceImage.objects.get()
+
+    page = editor_client.get(reverse("admin:projects_sourceimage_change", args=[image.pk])).content.decode()
+
+    assert image.notes
+    for note in image.notes:
+        assert html.escape(note) in page
