@@ -390,7 +390,7 @@ def _reference(value: object) -> str:
 
 def _text_schema(max_length: int) -> dict[str, object]:
     # Halves of surrogate pairs, which UTF-8 can't carry, have no pattern that all readers of schemas understand.
-    return {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": r"^[^\u0000]*\S[^\u0000]*$"}
+    return {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$"}
 
 
 def _list(value: object, what: str, most: int | None = None) -> list[object]:

@@ -24,7 +24,7 @@ from generations.catalog.parameters import (
     Text,
     Video,
 )
-from projects.words import normal, typed
+from projects.words import INVISIBLE, normal, typed
 
 ID = "kwaivgi/kling-video-o3-4k/image-to-video"
 KLING = catalog.get(ID)
@@ -460,10 +460,14 @@ def test_json_schema_agrees_with_validate_on_each_parameter(data: st.DataObject)
 
 
 def sendable(value: object) -> bool:
-    """NaN, infinity and halves of surrogate pairs are no JSON, so that a schema says nothing about them."""
+    """NaN, infinity and halves of surrogate pairs are no JSON, so that a schema says nothing about them.
+
+    Nor does it of what nobody sees: a text of nothing else is empty, for which readers of schemas have no pattern.
+    """
     match value:
         case str():
-            return not any("\ud800" <= character <= "\udfff" for character in value)
+            is_half = any("\ud800" <= character <= "\udfff" for character in value)
+            return not is_half and not INVISIBLE.search(value.replace("\0", ""))
         case float():
             return math.isfinite(value)
         case list():
@@ -563,3 +567,9 @@ def test_kinds_name_what_a_form_needs() -> None:
         "image", "text", "image", "duration", "boolean", "choice", "shots", "elements"
     ]  # fmt: skip
     assert [type(parameter) for parameter in KLING.parameters[-2:]] == [Shots, Elements]
+
+
+@pytest.mark.parametrize("text", ["\x00", "cup\x00", " ", "\t\n", ""])
+def test_json_schema_takes_no_text_that_can_not_be_stored_or_says_nothing(text: str) -> None:
+    for parameter in KLING.parameters:
+        assert agrees(parameter, text), parameter.name
