@@ -3,9 +3,11 @@
 from typing import Any
 
 import pytest
+import time_machine
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models.signals import post_save
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from generations.models import Element, Generation, GenerationEvent, Status
@@ -49,14 +51,14 @@ def test_an_edit_of_what_was_changed_meanwhile_is_refused_and_shows_it(
     kind: str, rows: dict[str, str], owner_api: APIClient
 ) -> None:
     path, (first, second) = f"{API}/{rows[kind]}", EDITS[kind]
-    changed = owner_api.patch(path, first)
+    # In one moment: addresses of files are signed with the time.
+    with time_machine.travel(timezone.now(), tick=False):
+        changed = owner_api.patch(path, first)
+        late = owner_api.patch(path, second, HTTP_IF_MATCH='"1"')
     tag = changed["ETag"]
 
     assert (changed.status_code, tag) == (200, '"2"')
     assert changed.json()["version"] == 2
-
-    late = owner_api.patch(path, second, HTTP_IF_MATCH='"1"')
-
     [error] = late.json()["errors"]
     assert (late.status_code, error["code"], late["ETag"]) == (412, "precondition_failed", tag)
     assert error["current"] == changed.json()
