@@ -587,4 +587,9 @@ class ElementFields(Strict):
 
 class NewElement(ElementFields):
     project = serializers.UUIDField()
-    element_id = serializers.CharField(max_length=64, help_text="Kling's id of the element: digits, as text")
+    element_id = serializers.RegexField(
+        r"^[0-9]+$",
+        max_length=64,
+        error_messages={"invalid": "An element id is digits only, such as 306696265837507."},
+        help_text="Kling's id of the element: digits, as text",
+    )
