@@ -443,5 +443,5 @@ def test_a_webm_is_stored_and_named_as_what_it_is(serve: Callable[..., Server]) 
     assert Path(video.file.name).suffix == ".webm"
     assert (video.content_type, video.probe_error) == ("video/webm", "")
     served = Client().get(default_storage.url(video.file.name), headers={"host": "localhost"})
-    served.close()
+    assert hashlib.sha256(b"".join(served)).hexdigest() == video.sha256
     assert (served.status_code, served["Content-Type"]) == (200, "video/webm")
