@@ -6,6 +6,7 @@ from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.utils import timezone
 
 from generations.lifecycle import restored
@@ -65,7 +66,11 @@ def test_check_stopped_names_what_still_runs_and_waits_for_it() -> None:
     with pytest.raises(CommandError, match=r"The studio runs:\nWorker 7 on here gave a sign of life 0 s ago"):
         call_command("check_stopped")
 
-    ends = threading.Timer(0.5, Process.objects.filter(pk=process.pk).delete)
+    def end() -> None:
+        Process.objects.filter(pk=process.pk).delete()
+        connection.close()  # this thread's own
+
+    ends = threading.Timer(0.5, end)
     ends.start()
     out = StringIO()
     call_command("check_stopped", "--wait", "30", stdout=out)
