@@ -107,10 +107,14 @@ def _fit(plan: Plan, by: User) -> None:
     waiting = {project for project, total in totals.items() if needs_approval(project, total)}
     needs: Counter[uuid.UUID] = Counter()
     held_now: Counter[uuid.UUID] = Counter()
+    without_budget = []
     for project, total in totals.items():
-        for pk in Budget.objects.matching(project.pk, by.pk).values_list("pk", flat=True):
-            needs[pk] += total
-            held_now[pk] += 0 if project in waiting else total
+        matching = list(Budget.objects.matching(project.pk, by.pk))
+        if project not in waiting and not budgets.has_own(matching):
+            without_budget.append(project)
+        for budget in matching:
+            needs[budget.pk] += total
+            held_now[budget.pk] += 0 if project in waiting else total
     figures = budgets.figures(Budget.objects.filter(pk__in=list(needs)))
     plan.bars = [BudgetBar(each, needs[each.budget.pk]) for each in figures]
     plan.approvals = [_approval_needed(project, totals[project], by) for project in totals if project in waiting]
@@ -118,7 +122,7 @@ def _fit(plan: Plan, by: User) -> None:
     plan.problems += [f"{bar.title}: {bar.missing_shown} is missing." for bar in refusing]
     if refusing:
         plan.helps += _helps(plan, figures, refusing, by)
-    for project in _without_budget([project for project in totals if project not in waiting]):
+    for project in without_budget:
         problem, help = no_budget(project, by)
         plan.problems.append(problem)
         plan.helps += [help] if help else []
@@ -197,12 +201,6 @@ def _surprises(kind: Kind, generations: Sequence[Generation]) -> dict[uuid.UUID,
         for pk, retries in queueing.retries_of(found).items():
             found[pk] += [other for other in retries if other not in found[pk]]
     return found
-
-
-def _without_budget(projects: list[Project]) -> list[Project]:
-    named = {project.pk: project for project in projects}
-    budgeted = Budget.objects.active().filter(project__in=named, user=None).values_list("project_id", flat=True)
-    return [named[pk] for pk in named.keys() - set(budgeted)]
 
 
 def carry_out(

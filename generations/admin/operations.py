@@ -32,7 +32,7 @@ from generations.models import (
     UnassignedPrediction,
 )
 from generations.provider import calls
-from generations.watching import health
+from generations.watching import health, unended
 from projects.admin.access import ReadOnlyAdmin, access
 from projects.models import Alert, AlertKind
 
@@ -125,25 +125,20 @@ def _page() -> dict[str, Any]:
 
 
 def _waiting(lane: Lane, *, has_room: bool, now: datetime) -> Iterator[Waiting]:
-    since = {f"since_{field}": Min(field) for field in set(WAITS_SINCE.values())}
-    rows = Generation.objects.filter(status__in=WAITS_SINCE).order_by().values("status")
-    found = {
-        row["status"]: row
-        for row in rows.annotate(count=Count("pk"), due=Min("next_action_at"), sent=Min("sent_at"), **since)
-    }
+    found = unended.by_status()
     page = reverse("admin:generations_generation_changelist")
-    for status, field in WAITS_SINCE.items():
+    for status in WAITS_SINCE:
         if row := found.get(status):
             on = _what_queued_waits_for(lane, has_room, now) if status == Status.QUEUED else WAITS_FOR[status]
             handed_out = status in HANDED_OUT
             yield Waiting(
                 status.label,
-                row["count"],
+                row.count,
                 on,
-                row[f"since_{field}"],
+                row.since,
                 f"{page}?status__exact={status}",
-                row["due"] if handed_out else None,
-                row["sent"] if handed_out else None,
+                row.due if handed_out else None,
+                row.sent if handed_out else None,
             )
     unsettled = Generation.objects.filter(settle_at__isnull=False).aggregate(count=Count("pk"), due=Min("settle_at"))
     if unsettled["count"]:

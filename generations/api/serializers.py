@@ -24,7 +24,6 @@ from generations.models import (
     Video,
 )
 from generations.services import costs, decisions, orders, quotes, reasons
-from generations.services import costs as services_costs
 from generations.storage import shortcomings
 from generations.storage.video import MATROSKA, MP4, QUICKTIME, WEBM
 from projects.api.base.bodies import Body, Strict
@@ -323,7 +322,7 @@ class GenerationSerializer(serializers.ModelSerializer):
 
     @extend_schema_field(MoneyField)
     def get_quote(self, generation: Generation) -> str:
-        return dollars(services_costs.price(generation))
+        return dollars(costs.price(generation))
 
     @extend_schema_field(CostSerializer)
     def get_cost(self, generation: Generation) -> dict[str, str]:

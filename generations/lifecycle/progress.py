@@ -1,4 +1,4 @@
-"""How far a generation is, in percent: for people who wait."""
+"""How far a generation is: for people who wait."""
 
 from django.utils import timezone
 

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from generations import alerts
 from generations.lifecycle.timing import redelivery
-from generations.models import Exchange, Generation, PausedEndpoint, PauseEvent, Status
+from generations.models import Exchange, Generation, PausedEndpoint, Status
 from generations.provider import bill
 from generations.provider.bill import Bill
 from generations.wavespeed import errors
@@ -115,7 +115,5 @@ def pause_if_overcharged(generation: Generation, reservation: SpendEntry) -> Non
         f"The provider charged {shown(charged)} where {shown(reserved)} was reserved "
         f"(generation {generation.pk}). Check its price, then resume."
     )
-    _, is_new = PausedEndpoint.objects.get_or_create(endpoint=generation.endpoint, defaults={"reason": reason})
-    if is_new:
-        PauseEvent.objects.create(is_pause=True, endpoint=generation.endpoint, reason=reason)
+    PausedEndpoint.pause(generation.endpoint, reason)
     alerts.overcharged(generation, reserved=reserved, charged=charged)

@@ -167,6 +167,14 @@ class PausedEndpoint(models.Model):
     def __str__(self) -> str:
         return self.endpoint
 
+    @classmethod
+    def pause(cls, endpoint: str, reason: str, *, by: User | None = None) -> bool:
+        """Pauses it, with its line in the history. False: it is paused already. Needs a transaction."""
+        _, is_new = cls.objects.get_or_create(endpoint=endpoint, defaults={"reason": reason, "paused_by": by})
+        if is_new:
+            PauseEvent.objects.create(is_pause=True, endpoint=endpoint, reason=reason, by=by)
+        return is_new
+
 
 class PauseEvent(models.Model):
     """Who paused or resumed what, when and why: the history of pauses, which nothing changes.

@@ -94,6 +94,11 @@ def check(project: Project, endpoint_id: str, inputs: Mapping[str, Any], *, at_h
     return Checked(endpoint_id, valid, {name: image for name, image in images.items() if image}, elements or [])
 
 
+def check_again(generation: Generation, at_hand: AtHand) -> Checked:
+    """What it was made of, as that is now: pictures and elements may be archived by now. Raises `InvalidInputs`."""
+    return check(generation.project, generation.endpoint, inputs_of(generation), at_hand=at_hand)
+
+
 def check_tags(tags: Iterable[str]) -> list[str]:
     """The tags as they are kept: ours alone, so that they are no part of what is sent. Raises `InvalidInputs`."""
     kept = normalised(tags)

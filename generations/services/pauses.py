@@ -64,9 +64,7 @@ def pause_endpoint(endpoint: str, *, reason: str, by: User) -> None:
     catalog.get(endpoint)
     reason = reasons.required(reason, READ_BY)
     Lane.locked()
-    _, is_new = PausedEndpoint.objects.get_or_create(endpoint=endpoint, defaults={"reason": reason, "paused_by": by})
-    if is_new:
-        PauseEvent.objects.create(is_pause=True, endpoint=endpoint, reason=reason, by=by)
+    PausedEndpoint.pause(endpoint, reason, by=by)
 
 
 @transaction.atomic

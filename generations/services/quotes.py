@@ -11,7 +11,7 @@ from generations.catalog.endpoint import InvalidInputs
 from generations.models import Generation
 from generations.services import prices, queueing
 from generations.services.approvals import needs_approval
-from generations.services.inputs import AtHand, check, inputs_of
+from generations.services.inputs import AtHand, check, check_again, inputs_of
 from generations.services.prices import Price, Prices
 from projects import permissions
 from projects.models import Budget, Enforcement, Project
@@ -56,11 +56,9 @@ def ask_prices(generations: Iterable[Generation]) -> Prices:
 
 def ask_retry_prices(generations: Iterable[Generation]) -> Prices:
     """The same for retries of what has ended. Raises `InvalidInputs` too: what they were made of may be archived."""
-    many = {generation: inputs_of(generation) for generation in generations}
-    at_hand = AtHand.named_in(many.values())
-    return prices.ask_for_inputs(
-        check(generation.project, generation.endpoint, inputs, at_hand=at_hand) for generation, inputs in many.items()
-    )
+    rows = list(generations)
+    at_hand = AtHand.named_in(map(inputs_of, rows))
+    return prices.ask_for_inputs(check_again(each, at_hand) for each in rows)
 
 
 def ask_price(project: Project, *, endpoint: str, inputs: Mapping[str, Any]) -> Prices:
@@ -87,16 +85,16 @@ def quote(project: Project, *, endpoint: str, inputs: Mapping[str, Any], by: Use
 
 def price_each(generations: Iterable[Generation], told: Prices) -> dict[UUID, Price | InvalidInputs]:
     """By generation: what making it now would cost, or why its inputs can't be sent any more. A few queries, however many there are."""
-    many = {generation: inputs_of(generation) for generation in generations}
-    at_hand = AtHand.named_in(many.values())
+    rows = list(generations)
+    at_hand = AtHand.named_in(map(inputs_of, rows))
     costs: dict[UUID, Price | InvalidInputs] = {}
-    for generation, inputs in many.items():
+    for generation in rows:
         try:
-            checked = check(generation.project, generation.endpoint, inputs, at_hand=at_hand)
+            checked = check_again(generation, at_hand)
         except InvalidInputs as error:
             costs[generation.pk] = error
         else:
-            costs[generation.pk] = prices.of_inputs(generation.endpoint, inputs, checked.digest, told)
+            costs[generation.pk] = prices.of_inputs(checked.endpoint, checked.valid, checked.digest, told)
     return costs
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 from django.db import DatabaseError
-from django.db.models import Count, F, Min, Q, Sum
+from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -16,7 +16,6 @@ from generations.lifecycle import lane
 from generations.models import (
     HANDED_OUT,
     WAITS_SINCE,
-    Generation,
     Lane,
     PauseCause,
     PausedEndpoint,
@@ -25,7 +24,7 @@ from generations.models import (
     UnassignedPrediction,
 )
 from generations.storage import room
-from generations.watching import health
+from generations.watching import health, unended
 from projects import digest
 from projects.models import EntryKind, SpendEntry
 from projects.money import to_dollars
@@ -65,12 +64,7 @@ def gauge(name: str, text: str, labels: list[str], values: dict[Any, Any]) -> Me
 
 def _generations() -> list[Metric]:
     now = timezone.now()
-    since = {f"since_{field}": Min(field) for field in set(WAITS_SINCE.values())}
-    rows = Generation.objects.filter(status__in=WAITS_SINCE).order_by().values("status")
-    found = {
-        row["status"]: row
-        for row in rows.annotate(count=Count("pk"), due=Min("next_action_at"), sent=Count("sent_at"), **since)
-    }
+    found = unended.by_status()
 
     def seconds(moment: datetime | None) -> float:
         return max(0.0, (now - moment).total_seconds()) if moment else 0.0
@@ -80,28 +74,25 @@ def _generations() -> list[Metric]:
             "generations",
             "Generations that have not ended, by status.",
             ["status"],
-            {status: found[status]["count"] if status in found else 0 for status in WAITS_SINCE},
+            {status: found[status].count if status in found else 0 for status in WAITS_SINCE},
         ),
         gauge(
             "oldest_seconds",
             "Age of the oldest of them; 0 where there is none.",
             ["status"],
-            {
-                status: seconds(found[status][f"since_{field}"]) if status in found else 0
-                for status, field in WAITS_SINCE.items()
-            },
+            {status: seconds(found[status].since) if status in found else 0 for status in WAITS_SINCE},
         ),
         gauge(
             "overdue_seconds",
             "How long due work has waited to be handed to a worker; 0 where none waits.",
             ["status"],
-            {status: seconds(found[status]["due"]) if status in found else 0 for status in HANDED_OUT},
+            {status: seconds(found[status].due) if status in found else 0 for status in HANDED_OUT},
         ),
         gauge(
             "handed_out",
             "What was handed to the workers and none has taken yet.",
             ["status"],
-            {status: found[status]["sent"] if status in found else 0 for status in HANDED_OUT},
+            {status: found[status].handed_out if status in found else 0 for status in HANDED_OUT},
         ),
     ]
 

@@ -8,8 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from generations.models import Generation, Status
-from generations.services import approvals, orders, queueing, refusals
-from generations.services import quotes as services_quotes
+from generations.services import approvals, orders, queueing, quotes, refusals
 from generations.services.drafts import create, update
 from generations.services.quotes import ask_prices, price_each
 from projects.models import Alert, AlertKind, Project, Role
@@ -49,7 +48,7 @@ def live(wavespeed: SandboxControl, settings: object) -> SandboxControl:
 def test_a_quote_makes_and_holds_nothing(project: Project, editor: User, inputs: dict[str, object]) -> None:
     factories.budget(project, 10_000_000)
 
-    quote = services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs | {"duration": 15}, by=editor)
+    quote = quotes.quote(project, endpoint=ENDPOINT, inputs=inputs | {"duration": 15}, by=editor)
 
     assert (quote.amount, quote.catalogue, quote.live, quote.fits) == (6_300_000, 6_300_000, None, True)
     assert not Generation.objects.exists()
@@ -60,14 +59,14 @@ def test_a_quote_says_that_it_takes_an_approver(project: Project, editor: User, 
     project.approval_above = PRICE
     project.save()
 
-    assert not services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=editor).needs_approval
-    assert services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs | {"duration": 6}, by=editor).needs_approval
+    assert not quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=editor).needs_approval
+    assert quotes.quote(project, endpoint=ENDPOINT, inputs=inputs | {"duration": 6}, by=editor).needs_approval
 
 
 def test_a_stranger_gets_no_quote(project: Project, inputs: dict[str, object]) -> None:
     stranger = factories.UserFactory()
     with pytest.raises(PermissionDenied):
-        services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=stranger)
+        quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=stranger)
 
 
 def test_more_than_was_agreed_to_is_not_queued(
@@ -162,7 +161,7 @@ def test_the_higher_of_two_prices_is_reserved(
     factories.budget(project, 10_000_000)
     live.arm("quote_price", times=None, price=says)
 
-    quote = services_quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
+    quote = quotes.quote(project, endpoint=ENDPOINT, inputs=inputs, by=editor)
     [queued] = orders.queue_many(drafts(1), by=editor)
 
     assert (quote.catalogue, quote.amount) == (PRICE, reserved)
@@ -291,7 +290,7 @@ def test_the_provider_prices_the_request_as_it_would_be_sent(
     end = str(factories.source_image(project, editor).pk)
     full = inputs | {"end_image": end, "duration": 7, "sound": True}
 
-    quote = services_quotes.quote(project, endpoint=ENDPOINT, inputs=full, by=editor)
+    quote = quotes.quote(project, endpoint=ENDPOINT, inputs=full, by=editor)
     draft = create(project, endpoint=ENDPOINT, inputs=full, by=editor)
 
     (of_draft,) = price_each([draft], ask_prices([draft])).values()
